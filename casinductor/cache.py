@@ -1,0 +1,156 @@
+"""Cache: restore and sync, the two verbs that join torch's directory and the store.
+
+Invariant: a call ends within its deadline whatever the store does; a damaged catalog is rebuilt
+unseen. Between a restore and a sync the cache remembers what lay in the local directory.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from time import perf_counter
+from typing import TypeVar
+
+from casinductor.deadline import Deadline, bounded
+from casinductor.errors import CasinductorError, LocalDirectory
+from casinductor.inductor.directory import walk
+from casinductor.inductor.fingerprint import Fingerprint, worker_fingerprint
+from casinductor.inductor.gpu import get_gpu_type
+from casinductor.reports import RestoreReport, SyncReport
+from casinductor.restore import Restoration, Restored, record_name
+from casinductor.settings import Restore, Settings, default_state_dir
+from casinductor.store.catalog import Catalog, catalog_path
+from casinductor.store.names import CacheId
+from casinductor.store.store import Store, open_backend
+from casinductor.store.union import CatalogDamaged
+from casinductor.sync import Synchronization
+from casinductor.worker.lock import directory_lock
+from casinductor.worker.snapshot import Snapshot, take_snapshot
+from casinductor.worker.staging import sweep_stages
+from casinductor.zipped import restore_zip
+
+T = TypeVar("T")
+
+
+class Cache:
+    """What one (GPU type, cache key) holds, seen from one worker.
+
+    ``key`` such as ``my-model/v1``; ``gpu`` defaults to this worker's; ``settings`` to the
+    environment's. Raises :class:`~casinductor.errors.InvalidName` for unusable names.
+    """
+
+    def __init__(
+        self, key: str, *, gpu: str | None = None, settings: Settings | None = None
+    ) -> None:
+        self.settings = settings or Settings.from_environment()
+        self.id = CacheId(gpu or self.settings.gpu_type or get_gpu_type(), key)
+        self.root = os.path.abspath(self.settings.local_dir)
+        self.snapshot: Snapshot | None = None
+
+    def restore(self, mode: Restore | None = None, seconds: float | None = None) -> RestoreReport:
+        """Materialize what this worker needs and its local directory lacks.
+
+        Several processes of one machine may call it at once: one does the work, the others find it
+        done. Raises :class:`CasinductorError` kinds; :class:`DeadlineExceeded` after ``seconds``
+        (default: the settings' ``restore_deadline``).
+        """
+        start = perf_counter()
+        limit = self.settings.restore_deadline if seconds is None else seconds
+        deadline = Deadline(limit, f"restoring {self.id} from {self.settings.store}")
+        wanted = mode or self.settings.restore
+        try:
+            restored = bounded(lambda until: self._restore(wanted, until), deadline)
+        except CasinductorError:
+            self._take_snapshot(Restored(RestoreReport(str(self.id))))
+            raise
+        self._take_snapshot(restored)
+        restored.report.seconds = perf_counter() - start
+        return restored.report
+
+    def sync(
+        self, seconds: float | None = None, *, keep_equivalent: bool = False
+    ) -> SyncReport:
+        """Publish what the local directory has and the cache lacks.
+
+        After a :meth:`restore`, artifacts of other caches that this worker did not use are left
+        out; without one, everything shareable is published. Raises as :meth:`restore` does, with
+        the settings' ``sync_deadline``; an error means that nothing was acknowledged.
+        """
+        start = perf_counter()
+        limit = self.settings.sync_deadline if seconds is None else seconds
+        deadline = Deadline(limit, f"syncing {self.id} to {self.settings.store}")
+        report, snapshot = bounded(lambda until: self._sync(until, keep_equivalent), deadline)
+        if snapshot is not None:
+            self.snapshot = snapshot
+        report.seconds = perf_counter() - start
+        return report
+
+    def _restore(self, mode: Restore, deadline: Deadline) -> Restored:
+        def work(store: Store) -> Restored:
+            with directory_lock(self.root, deadline) as held:
+                if not held:
+                    deadline.check()
+                sweep_stages(self.root)
+                return self._materialize(store, mode, deadline)
+
+        return self._with_store(work)
+
+    def _materialize(self, store: Store, mode: Restore, deadline: Deadline) -> Restored:
+        worker = self._fingerprint()
+        restored = Restoration(store, self.id, self.root, mode, worker, deadline).run()
+        if restored.report.source == "nothing":
+            store.format_problem()  # says so if a later format is why nothing was found
+            return restore_zip(store.backend, self.id, self.root, deadline) or restored
+        return restored
+
+    def _sync(
+        self, deadline: Deadline, keep_equivalent: bool
+    ) -> tuple[SyncReport, Snapshot | None]:
+        def work(store: Store) -> tuple[SyncReport, Snapshot | None]:
+            if not os.path.isdir(self.root):
+                return SyncReport(str(self.id)), None
+            return Synchronization(
+                store,
+                self.id,
+                self.root,
+                self.snapshot,
+                self._fingerprint(),
+                deadline,
+                keep_equivalent=keep_equivalent,
+                own_record=record_name(store, self.id),
+            ).run()
+
+        if not os.access(self.root, os.W_OK):
+            return self._with_store(work)  # pushed from a directory that is read only
+        with directory_lock(self.root, deadline):
+            return self._with_store(work)
+
+    def _fingerprint(self) -> Fingerprint:
+        return worker_fingerprint()
+
+    def _with_store(self, work: Callable[[Store], T]) -> T:
+        return with_store(self.settings, work)
+
+    def _take_snapshot(self, restored: Restored) -> None:
+        try:
+            found = walk(self.root).files
+            self.snapshot = take_snapshot(self.root, found, restored.paths, restored.contents)
+        except LocalDirectory:
+            self.snapshot = Snapshot(self.root)
+
+
+def with_store(settings: Settings, work: Callable[[Store], T]) -> T:
+    """Run ``work`` on the store; where its catalog proves damaged, again on an empty one."""
+    backend = open_backend(settings.store)
+    catalog = Catalog(catalog_path(settings.state_dir or default_state_dir(), backend.url))
+    try:
+        try:
+            return work(Store(backend, catalog))
+        except (sqlite3.Error, CatalogDamaged):
+            catalog.discard()
+            return work(Store(backend, catalog))
+    finally:
+        catalog.close()
+
+

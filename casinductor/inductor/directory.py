@@ -1,0 +1,136 @@
+"""Walks a local directory and reads its files as they are at one moment.
+
+Invariant: only regular files that classify as shareable come back, no link is followed, and a file
+that changes between two looks while it is read is reported as unstable, never half read.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from casinductor.errors import LocalDirectory
+from casinductor.inductor.layout import Fate, Place, classify, is_junk, is_private_top
+
+
+class Stamp(NamedTuple):
+    """What tells that a file was touched: size in bytes, times in nanoseconds, inode number."""
+
+    size: int
+    mtime: int
+    ctime: int
+    inode: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """One shareable file: relative path, its place, permission bits, stamp, access time (ns)."""
+
+    path: str
+    place: Place
+    mode: int
+    stamp: Stamp
+    atime: int
+
+
+@dataclass
+class Walk:
+    """What a walk saw: the shareable files by path, and how many others."""
+
+    files: dict[str, Found] = field(default_factory=dict)
+    seen: int = 0
+    junk: int = 0
+    unknown: list[str] = field(default_factory=list)
+
+
+class Unstable(Exception):
+    """The file changed while it was read; the next sync will find it at rest."""
+
+
+def walk(root: str) -> Walk:
+    """Walk ``root``; an absent directory is an empty one. Raises :class:`LocalDirectory`."""
+    result = Walk()
+    try:
+        for entry, path in _entries(root):
+            result.seen += 1
+            status = entry.stat(follow_symlinks=False)
+            place = classify(path)
+            if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
+                result.junk += 1
+            elif place.fate is Fate.SHARE:
+                result.files[path] = _found(path, place, status)
+            elif place.fate is Fate.JUNK:
+                result.junk += 1
+            else:
+                result.unknown.append(path)
+    except OSError as error:
+        raise LocalDirectory(f"cannot walk {root}: {error.strerror or error}") from error
+    return result
+
+
+def _found(path: str, place: Place, status: os.stat_result) -> Found:
+    return Found(path, place, stat.S_IMODE(status.st_mode), stamp(status), status.st_atime_ns)
+
+
+def stamp(status: os.stat_result) -> Stamp:
+    return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+def _entries(root: str) -> Iterator[tuple[os.DirEntry[str], str]]:
+    """Every file below ``root`` outside private directories, depth first, in name order."""
+    pending = [""]
+    while pending:
+        prefix = pending.pop()
+        try:
+            with os.scandir(os.path.join(root, prefix)) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # torch renames and removes directories while it works
+        folders = []
+        for entry in entries:
+            path = prefix + entry.name
+            if not entry.is_dir(follow_symlinks=False):
+                try:
+                    path.encode()
+                except UnicodeEncodeError:
+                    continue  # no name of torch's; a manifest holds text only
+                yield entry, path
+            elif not (is_junk(entry.name) or (not prefix and is_private_top(entry.name))):
+                folders.append(path + "/")
+        pending.extend(reversed(folders))
+
+
+def read_stable(root: str, found: Found) -> bytes:
+    """The whole file, if it is still what the walk saw and stays so while it is read.
+
+    The access time is left alone where the kernel allows it, because it tells what torch used.
+    Raises :class:`Unstable`, or :class:`LocalDirectory` when it cannot be read at all.
+    """
+    path = os.path.join(root, found.path)
+    try:
+        descriptor = open_quietly(path)
+    except FileNotFoundError as error:
+        raise Unstable(found.path) from error
+    except OSError as error:
+        raise LocalDirectory(f"cannot read {path}: {error.strerror or error}") from error
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        data = file.read(found.stamp.size + 1)
+        while len(data) <= found.stamp.size and (more := file.read(1 << 24)):
+            data += more
+        after = os.fstat(descriptor)
+    if len(data) != found.stamp.size or stamp(after) != found.stamp:
+        raise Unstable(found.path)
+    return data
+
+
+def open_quietly(path: str) -> int:
+    """A descriptor for reading that follows no link, waits for no FIFO and leaves no access time."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    noatime = getattr(os, "O_NOATIME", 0)
+    try:
+        return os.open(path, flags | noatime)
+    except PermissionError:
+        return os.open(path, flags)

@@ -1,0 +1,194 @@
+"""The fingerprint of this worker, what artifacts require of one, and why a worker is refused.
+
+Invariant: a requirement that is not met, or not understood, is a refusal with a reason; torch's own
+key omits the CPU, so this is all that stands between a worker and another machine's code.
+Nothing here imports torch; versions are read from the installed packages' files.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from importlib import metadata, util
+from pathlib import Path
+
+from casinductor.inductor.gpu import CPU, UNKNOWN, device_name
+
+#: What an artifact demands: a field of the fingerprint and its value (``flags``: a list).
+Requirement = dict[str, "str | list[str]"]
+
+_COMMON = ("torch", "triton", "accelerator", "python", "platform")
+_MACHINE_CODE = ("libc", "isa", "flags")
+
+# Flags of /proc/cpuinfo that GCC and Clang turn into instructions under -march=native; the rest
+# (power management, virtualization, mitigations) varies by kernel without meaning to code.
+_COMPILER_FLAG = re.compile(
+    r"3dnow.*|abm|adx|aes|amx_.*|avx.*|bmi[12]|cldemote|clflushopt|clwb|clzero|cx16|f16c|fma4?"
+    r"|fsgsbase|fxsr|gfni|lahf_lm|lzcnt|mmx|movbe|movdir.*|mwaitx|pclmulqdq|pku|popcnt|prefetchw"
+    r"|ptwrite|rdpid|rdrand|rdseed|rtm|serialize|sha_ni|sha512|sm[34]|sse.*|pni|ssse3|tbm|vaes"
+    r"|vpclmulqdq|waitpkg|wbnoinvd|xop|xsave.*|asimd.*|sve.*|fp|fphp|crc32|atomics|bf16|i8mm|sha[123].*"
+)
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What decides whether an artifact may run here. Absent packages are ``none``.
+
+    ``accelerator`` is the CUDA or ROCm release torch was built with, ``device`` the GPU's full
+    name (or ``none``), ``isa`` the vector instructions torch would choose, ``flags`` the
+    processor's flags that a compiler uses.
+    """
+
+    torch: str
+    triton: str
+    accelerator: str
+    python: str
+    platform: str
+    libc: str
+    device: str
+    isa: str
+    flags: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, str | list[str]]:
+        """For a manifest: strings, and ``flags`` as a sorted list."""
+        return {**asdict(self), "flags": list(self.flags)}
+
+
+def worker_fingerprint() -> Fingerprint:
+    """The fingerprint of this process. Cheap after the first call; never imports torch."""
+    return replace(_installed(), isa=_vector_isa(_installed().flags), device=_device())
+
+
+def requirement(
+    fingerprint: Fingerprint, *, machine_code: bool, device: str | None, on_device: bool
+) -> Requirement:
+    """What an artifact made under ``fingerprint`` demands of the worker that loads it.
+
+    ``machine_code``: it is, or compiles, code for the CPU. ``on_device``: it is for a GPU, whose
+    name is ``device`` where the artifact says so, else the producer's.
+    """
+    known = fingerprint.as_dict()
+    names = _COMMON + (_MACHINE_CODE if machine_code else ())
+    demands: Requirement = {name: known[name] for name in names}
+    gpu = device or (fingerprint.device if on_device else None)
+    if gpu and gpu != "none":
+        demands["device"] = gpu
+    return demands
+
+
+def refusal(demands: Mapping[str, object], worker: Fingerprint) -> str | None:
+    """Why this worker may not load an artifact with these demands, or None when it may.
+
+    A device's name is compared only where this worker has a device: without one nothing runs, and
+    torch's key holds the name too.
+    """
+    known: dict[str, str | list[str]] = worker.as_dict()
+    for name, wanted in sorted(demands.items()):
+        have = known.get(name)
+        if have is None:
+            return f"it demands {name!r}, which this version does not know"
+        if name == "flags":
+            missing = set(wanted if isinstance(wanted, list) else ["?"]) - set(have)
+            if missing:
+                return f"its code uses CPU flags missing here: {' '.join(sorted(missing)[:8])}"
+        elif wanted != have and not (name == "device" and have == "none"):
+            return f"made for {_LABEL.get(name, name)} {wanted}, this worker has {have}"
+    return None
+
+
+_LABEL = {"isa": "vector ISA", "torch": "torch", "python": "Python ABI", "device": "device"}
+
+
+@lru_cache(maxsize=1)
+def _installed() -> Fingerprint:
+    """The parts that cannot change while the process lives."""
+    torch, accelerator = _torch_version()
+    return Fingerprint(
+        torch=torch,
+        triton=_package_version("triton", "pytorch-triton", "pytorch-triton-rocm", "triton-rocm"),
+        accelerator=accelerator,
+        python=str(sysconfig.get_config_var("SOABI") or sys.implementation.cache_tag),
+        platform=f"{sys.platform}-{platform.machine()}",
+        libc="-".join(platform.libc_ver()) if sys.platform == "linux" else platform.release(),
+        device="none",
+        isa="",
+        flags=_cpu_flags(),
+    )
+
+
+def _torch_version() -> tuple[str, str]:
+    """torch's version with its build, and its CUDA or ROCm release, from ``torch/version.py``."""
+    try:
+        spec = util.find_spec("torch")
+        folder = Path(spec.origin).parent if spec and spec.origin else None
+        text = (folder / "version.py").read_text() if folder else ""
+    except (OSError, ValueError, ImportError):
+        text = ""
+    found = dict(re.findall(r"^(\w+)(?:\s*:[^=\n]*)?\s*=\s*'([^']*)'", text, re.M))
+    if "__version__" not in found:
+        return "none", "none"
+    version = f"{found['__version__']} ({found.get('git_version', 'unknown build')[:12]})"
+    if cuda := found.get("cuda"):
+        return version, f"cuda {cuda}"
+    if hip := found.get("hip"):
+        return version, f"rocm {hip}"
+    return version, "none"
+
+
+def _package_version(*names: str) -> str:
+    for name in names:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return "none"
+
+
+def _device() -> str:
+    name = device_name()
+    return "none" if name in (CPU, UNKNOWN) else name
+
+
+def _cpu_flags() -> tuple[str, ...]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        return ()
+    match = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", text, re.M)
+    flags = match[1].split() if match else []
+    return tuple(sorted({flag for flag in flags if _COMPILER_FLAG.fullmatch(flag)}))
+
+
+def _vector_isa(flags: tuple[str, ...]) -> str:
+    """The vector ISA that ``torch._inductor.cpu_vec_isa.pick_vec_isa`` would choose.
+
+    Its rules: the widest the processor has, limited by ``ATEN_CPU_CAPABILITY``, switched off by
+    ``TORCHINDUCTOR_VEC_ISA_OK=0``, or chosen by width with ``torch._inductor.config.cpp.simdlen``.
+    """
+    width = _simdlen()
+    capability = os.environ.get("ATEN_CPU_CAPABILITY", "")
+    if os.environ.get("TORCHINDUCTOR_VEC_ISA_OK") == "0" or capability == "default":
+        return "none"
+    have = set(flags)
+    avx512 = {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= have
+    if avx512 and capability != "avx2" and width in (None, 512):
+        extras = [name for name in ("avx512_vnni", "amx_tile") if name in have]
+        return " ".join(["avx512", *extras])
+    if "avx2" in have and width in (None, 256):
+        return "avx2"
+    if "asimd" in have:
+        return "sve" if {"sve", "bf16"} <= have else "neon"
+    return "none" if platform.machine() in ("x86_64", "AMD64") else platform.machine()
+
+
+def _simdlen() -> int | None:
+    """A width set in torch's configuration; torch is asked only where it is imported already."""
+    config = sys.modules.get("torch._inductor.config")
+    width = getattr(getattr(config, "cpp", None), "simdlen", None)
+    return width if isinstance(width, int) else None

@@ -1,0 +1,54 @@
+"""What the fxgraph entries of a local directory say together.
+
+Invariant: each entry is read at most once, and an entry that cannot be read makes its artifacts
+demand more of a worker, never less.
+"""
+
+from __future__ import annotations
+
+from casinductor.inductor.directory import Unstable, Walk, read_stable
+from casinductor.inductor.entries import Entry, read_entry
+from casinductor.inductor.layout import Kind
+
+
+class Graphs:
+    """The fxgraph entries below ``root`` that ``walk`` found."""
+
+    def __init__(self, root: str, walk: Walk) -> None:
+        self._root = root
+        self._walk = walk
+        self._known: dict[str, Entry] = {}  # by path
+        self._by_key: dict[str, list[str]] = {}
+        for path, file in walk.files.items():
+            if file.place.kind is Kind.FXGRAPH:
+                self._by_key.setdefault(_key(path), []).append(path)
+        self._bundled: set[str] | None = None
+
+    def learn(self, path: str, entry: Entry) -> None:
+        """Take an entry that was read elsewhere."""
+        self._known[path] = entry
+
+    def bundled(self) -> set[str]:
+        """The hashes of Triton folders that some entry re-creates by itself (torch 2.6+)."""
+        if self._bundled is None:
+            paths = [path for those in self._by_key.values() for path in those]
+            self._bundled = set().union(*(self._entry(path).bundled for path in paths))
+        return self._bundled
+
+    def compiles_cpp(self, key: str) -> bool:
+        """Whether the graph of this key holds code for the CPU; an absent graph counts as yes."""
+        paths = self._by_key.get(key)
+        return not paths or any(self._entry(path).compiles_cpp for path in paths)
+
+    def _entry(self, path: str) -> Entry:
+        if path not in self._known:
+            try:
+                data = read_stable(self._root, self._walk.files[path])
+                self._known[path] = read_entry(Kind.FXGRAPH.value, _key(path), data)
+            except Unstable:
+                self._known[path] = Entry(Kind.FXGRAPH.value, _key(path), compiles_cpp=True)
+        return self._known[path]
+
+
+def _key(path: str) -> str:
+    return path.split("/")[-2]

@@ -1,0 +1,130 @@
+"""What every path of a ``TORCHINDUCTOR_CACHE_DIR`` is: its kind, group, order and fate.
+
+Invariant: classification is a pure function of the relative path, so all workers group alike; a
+path that no rule knows is never shared. Layout as measured on torch 2.13 and 2.14 and read in the
+sources of 2.4 to 2.14 (``docs/torch.md`` says where each rule comes from).
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import NamedTuple
+
+
+class Fate(Enum):
+    """Whether a file is shared, and if not, why."""
+
+    SHARE = "share"
+    JUNK = "junk"
+    UNKNOWN = "unknown"
+
+
+class Kind(str, Enum):
+    """The kinds of artifacts."""
+
+    CPP = "cpp"
+    TUNING = "best_config"
+    FXGRAPH = "fxgraph"
+    AOTAUTOGRAD = "aotautograd"
+    MODULE = "module"
+    TRITON = "triton"
+
+
+#: Restore order: a kernel must be in place before the entry that loads it.
+RANK: dict[Kind, int] = {
+    Kind.CPP: 0,
+    Kind.TRITON: 1,
+    Kind.MODULE: 2,
+    Kind.TUNING: 3,
+    Kind.FXGRAPH: 4,
+    Kind.AOTAUTOGRAD: 5,
+}
+
+
+class Place(NamedTuple):
+    """Where a path stands. ``group`` is the stem its artifacts share; entries are their own until
+    their guards are read. ``needed``: a full hit reads it (Triton: only where nothing bundles it).
+    """
+
+    fate: Fate
+    kind: Kind | None = None
+    group: str = ""
+    needed: bool = False
+
+
+JUNK = Place(Fate.JUNK)
+UNKNOWN = Place(Fate.UNKNOWN)
+
+#: Directories at the top whose contents are never shared: empty lock files, a JSON of timings
+#: that torch rewrites without a lock, per-job profiles, compilers, and files changed in place.
+_PRIVATE_TOPS = frozenset(
+    {
+        "locks",
+        "cache",
+        "dynamo",
+        "gcc",
+        "autoheuristic",
+        "cutedsl_compile_cache",
+        "aoti_eager",
+        "unhashed_kernel_inputs",
+        "halide",
+    }
+)
+_STEM = r"[0-9A-Za-z][0-9A-Za-z_.-]*"
+_XX = r"[0-9a-z]{2}"
+_FXGRAPH = re.compile(rf"fxgraph/{_XX}/{_STEM}/{_STEM}")
+_AOT = re.compile(rf"aotautograd/{_STEM}/{_STEM}")
+_CPP = re.compile(rf"({_XX}/{_STEM})\.(cpp|so|h)")
+_MODULE = re.compile(rf"{_XX}/{_STEM}\.py")
+_TUNING = re.compile(rf"{_XX}/{_STEM}\.best_config")
+_TRITON = re.compile(r"(triton/[0-9A-Za-z]+/[0-9A-Za-z_-]+)/[^/]+")
+
+
+def classify(path: str) -> Place:
+    """The place of one regular file, by its path relative to the cache directory (with ``/``)."""
+    parts = path.split("/")
+    if parts[0] in _PRIVATE_TOPS or any(map(is_junk, parts)):
+        return JUNK
+    if match := _TRITON.fullmatch(path):
+        return Place(Fate.SHARE, Kind.TRITON, match[1], needed=False)
+    if _FXGRAPH.fullmatch(path):
+        return Place(Fate.SHARE, Kind.FXGRAPH, path, needed=True)
+    if _AOT.fullmatch(path):
+        return Place(Fate.SHARE, Kind.AOTAUTOGRAD, path, needed=True)
+    if _TUNING.fullmatch(path):
+        return Place(Fate.SHARE, Kind.TUNING, path, needed=True)
+    if match := _CPP.fullmatch(path):
+        return Place(Fate.SHARE, Kind.CPP, match[1], needed=match[2] == "so")
+    if _MODULE.fullmatch(path):
+        return Place(Fate.SHARE, Kind.MODULE, path, needed=False)
+    return UNKNOWN
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file or directory of this name is unfinished, private, or a cached failure."""
+    return name.startswith((".", "tmp")) or name.endswith(
+        (".lock", ".tmp", ".error", ".pt", "_CxxBuild")
+    )
+
+
+def is_private_top(name: str) -> bool:
+    """Whether nothing below this top-level directory is shared, so that it need not be walked."""
+    return name in _PRIVATE_TOPS or is_junk(name)
+
+
+def complete(kind: Kind, names: dict[str, int]) -> bool:
+    """Whether a group is finished, from its files' names and permission modes.
+
+    The linker opens the final ``.so`` first and sets its x bit last, so one without it is still
+    being written; a ``.cpp`` alone has not been compiled yet.
+    """
+    if kind is Kind.CPP:
+        libraries = [mode for name, mode in names.items() if name.endswith(".so")]
+        return bool(libraries) and all(mode & 0o100 for mode in libraries)
+    return True
+
+
+def shareable_mode(mode: int) -> int:
+    """The mode an artifact is stored and restored with: 0755 for programs, else 0644."""
+    return 0o755 if mode & 0o100 else 0o644

@@ -1,0 +1,100 @@
+"""What a restore and a sync did, as typed records.
+
+Invariant: every number counts what really happened (bytes are bytes, seconds are wall-clock), and
+``summary()`` is one line that says no more than the numbers do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+
+@dataclass
+class RestoreReport:
+    """A restore of ``cache``. ``state`` identifies what the cache held for this worker ("" if
+    nothing); ``refused`` counts groups by reason; ``lost`` groups whose blobs are missing or bad;
+    ``bytes_read`` came from the store, ``bytes_written`` went to the local directory.
+    """
+
+    cache: str
+    source: Literal["manifests", "zip", "nothing"] = "nothing"
+    state: str = ""
+    groups: int = 0
+    groups_restored: int = 0
+    files: int = 0
+    files_written: int = 0
+    files_kept: int = 0
+    bytes_read: int = 0
+    bytes_written: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+    lost: int = 0
+    damage: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def groups_refused(self) -> int:
+        return sum(self.refused.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: ``refused`` is the number of groups, ``refusals`` says why."""
+        fields = asdict(self)
+        fields["refusals"] = fields.pop("refused")
+        return {**fields, "refused": self.groups_refused}
+
+    def summary(self) -> str:
+        if self.source == "nothing":
+            return f"{self.cache}: nothing stored yet; this worker compiles ({self.seconds:.2f} s)"
+        text = (
+            f"{self.cache}: restored {self.files_written} of {self.files} files from "
+            f"{self.groups} groups ({self.bytes_read:,} bytes read, {self.bytes_written:,} "
+            f"written, {self.seconds:.2f} s)"
+        )
+        for reason, count in self.refused.items():
+            text += f"; {count} groups refused: {reason}"
+        if self.lost:
+            text += f"; {self.lost} groups lost to damage"
+        return "; ".join([text, *self.notes, *self.damage])
+
+
+@dataclass
+class SyncReport:
+    """A sync into ``cache``. ``manifest`` is the ULID published, None if there was nothing new;
+    ``equivalent`` groups were stored by another worker before; ``foreign`` files belong to other
+    caches; ``unstable`` files were still changing and are left for the next sync.
+    """
+
+    cache: str
+    manifest: str | None = None
+    files_seen: int = 0
+    files_added: int = 0
+    groups_seen: int = 0
+    groups_added: int = 0
+    equivalent: int = 0
+    foreign: int = 0
+    unstable: int = 0
+    junk: int = 0
+    unknown: int = 0
+    opaque: int = 0
+    bytes_added: int = 0
+    bytes_new: int = 0
+    bytes_uploaded: int = 0
+    attempts: int = 0
+    damage: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def summary(self) -> str:
+        text = f"{self.cache}: " + (
+            f"published {self.groups_added} groups, {self.files_added} files, "
+            f"{self.bytes_uploaded:,} bytes"
+            if self.manifest
+            else "nothing new to publish"
+        )
+        text += f" ({self.files_seen} files seen, {self.seconds:.2f} s)"
+        if self.unstable:
+            text += f"; {self.unstable} files still changing"
+        return "; ".join([text, *self.damage])

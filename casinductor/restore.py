@@ -1,0 +1,331 @@
+"""Restore: materialize what a cache holds for this worker and its local directory lacks.
+
+Invariant: a file that appears is whole, verified, allowed on this worker and belongs to the one
+version of its group that lives; when time or the store runs out, nothing half done appears.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+from casinductor.deadline import Deadline
+from casinductor.errors import Damaged, HostilePath
+from casinductor.inductor import triton
+from casinductor.inductor.directory import Found, Unstable, Walk, read_stable, stamp, walk
+from casinductor.inductor.fingerprint import Fingerprint, refusal
+from casinductor.inductor.layout import Fate, Kind, classify
+from casinductor.reports import RestoreReport
+from casinductor.settings import Restore
+from casinductor.store.fetch import (
+    FrameRef,
+    Located,
+    Losses,
+    Plan,
+    Unusable,
+    blob_rows,
+    fetch,
+    frame_rows,
+    locate,
+    planned_bytes,
+)
+from casinductor.store.frame import blake3_digest
+from casinductor.store.health import lost_versions
+from casinductor.store.names import CacheId
+from casinductor.store.paths import check_mode, check_path
+from casinductor.store.store import Findings, Store
+from casinductor.store.union import File, Union, Version, files, resolve, versions
+from casinductor.worker.ownership import Record, StampTuple, read_records, write_record
+from casinductor.worker.staging import Staged, Staging, staging
+
+_ATTEMPTS = 4
+
+
+@dataclass
+class Task:
+    """One group to restore: the version that lives and those of its files that are wanted."""
+
+    version: Version
+    wanted: list[File]
+
+
+@dataclass
+class Restored:
+    """The outcome: the report, and the groups and paths that now count as the cache's own."""
+
+    report: RestoreReport
+    contents: dict[str, bytes] = field(default_factory=dict)
+    paths: set[str] = field(default_factory=set)
+
+
+def record_name(store: Store, cache: CacheId) -> str:
+    """The name of this cache's record of ownership in a local directory."""
+    return blake3_digest(f"{store.backend.url}\0{cache}".encode()).hex()[:32]
+
+
+class Restoration:
+    """One restore of ``cache`` into ``root``; use once."""
+
+    def __init__(
+        self,
+        store: Store,
+        cache: CacheId,
+        root: str,
+        mode: Restore,
+        worker: Fingerprint,
+        deadline: Deadline,
+    ) -> None:
+        self.store = store
+        self.cache = cache
+        self.root = root
+        self.mode = mode
+        self.worker = worker
+        self.deadline = deadline
+        self.report = RestoreReport(str(cache))
+        self.findings = Findings()
+        self.unusable = Unusable()
+        self._record_name = record_name(store, cache)
+        self._verified: dict[str, tuple[StampTuple, bytes]] = {}
+
+    def run(self) -> Restored:
+        """Restore from the cache's manifests; raises what the store's listing raises, and
+        :class:`Damaged` where manifests are listed and none can be read.
+        """
+        listed = self.store.refresh(
+            self.cache.gpu, self.cache.key, self.findings, self.deadline
+        )
+        found = versions(self.store.catalog, self.cache)
+        if listed and not self.store.catalog.known(self.cache.gpu, self.cache.key):
+            raise Damaged(f"no manifest of {self.cache} can be read: {self.findings.damage[0]}")
+        if not listed:
+            return Restored(self.report)
+        self.report.source = "manifests"
+        for record in read_records(self.root).values():
+            self._verified.update(record.files)
+        union = self._restore(found)
+        self._finish(union)
+        own = files(self.store.catalog, union.groups.values())
+        paths = {file.path for those in own.values() for file in those}
+        if self.report.files_written:
+            mine = {path: self._verified[path] for path in paths & self._verified.keys()}
+            write_record(self.root, self._record_name, Record(str(self.cache), mine))
+        return Restored(self.report, {g: v.content for g, v in union.groups.items()}, paths)
+
+    def _restore(self, found: list[Version]) -> Union:
+        """Resolve, fetch, and on losses try again with what is left, a few times."""
+        for attempt in range(_ATTEMPTS):
+            lost = lost_versions(self.store.catalog, found, self.unusable)
+            union = resolve(found, self._judge, lambda version: version.row not in lost)
+            everything = resolve(found, self._judge) if lost else union
+            self.report.lost = len(everything.groups.keys() - union.groups.keys())
+            self.report.refused = {why: len(those) for why, those in union.refused.items()}
+            losses = self._materialize(self._tasks(union))
+            if not losses.blobs:
+                break
+            if attempt == 0 and self.store.catalog.inherited:
+                found = self._reread()
+                continue
+            self.store.quarantine(losses)
+            self.unusable.packs |= losses.packs
+            self.unusable.frames |= {(frame.pack, frame.offset) for frame in losses.frames}
+            self.report.damage += [
+                f"pack {frame.pack} at byte {frame.offset}: {reason}"
+                for frame, reason in losses.frames.items()
+            ] + [f"pack {pack} is gone" for pack in sorted(losses.packs)]
+        return union
+
+    def _reread(self) -> list[Version]:
+        """Blame the catalog before the store: read this cache's manifests anew."""
+        catalog = self.store.catalog
+        catalog.drop(catalog.known(self.cache.gpu, self.cache.key).values())
+        catalog.inherited = False
+        self.store.refresh(self.cache.gpu, self.cache.key, self.findings, self.deadline)
+        return versions(catalog, self.cache)
+
+    def _judge(self, demands: dict[str, Any]) -> str | None:
+        return refusal(demands, self.worker)
+
+    def _tasks(self, union: Union) -> list[Task]:
+        """The groups with something wanted; those that ask for something hostile are refused."""
+        members = files(self.store.catalog, union.groups.values())
+        tasks = []
+        for version in union.groups.values():
+            try:
+                those = [_checked(file, version) for file in members[version.row]]
+            except HostilePath as error:
+                self.report.refused[str(error)] = self.report.refused.get(str(error), 0) + 1
+                continue
+            wanted = those if self.mode == "all" else [file for file in those if file.needed]
+            if wanted:
+                tasks.append(Task(version, wanted))
+        self.report.groups = len(tasks)
+        self.report.files = sum(len(task.wanted) for task in tasks)
+        return tasks
+
+    def _materialize(self, tasks: list[Task]) -> Losses:
+        """Write what the local directory lacks of ``tasks``; return what could not be had."""
+        local = walk(self.root)
+        lacking = []
+        for task in tasks:
+            files_lacking = self._lacking(task, local)
+            if files_lacking:
+                lacking.append(Task(task.version, files_lacking))
+        losses = Losses()
+        if not lacking:
+            return losses
+        with staging(self.root) as stage:
+            targets, plan = self._plan(stage, lacking, losses)
+            self.report.bytes_read += planned_bytes(plan)
+            for opened in fetch(self.store.backend, plan, losses, self.deadline):
+                view = memoryview(opened.raw)
+                for blob in opened.blobs:
+                    data = view[blob.offset : blob.offset + blob.size]
+                    for staged, offset in targets[blob.hash]:
+                        self._write(stage, staged, offset, data)
+            self._commit(stage, lacking)
+        return losses
+
+    def _lacking(self, task: Task, local: Walk) -> list[File]:
+        """The files to write: a Triton directory whole or not at all, others one by one."""
+        lacking = [file for file in task.wanted if not self._has(file, task.version, local)]
+        return task.wanted if lacking and task.version.kind == Kind.TRITON.value else lacking
+
+    def _has(self, file: File, version: Version, local: Walk) -> bool:
+        found = local.files.get(file.path)
+        if found is None or (found.mode & 0o100) != (file.mode & 0o100):
+            return False
+        known = self._verified.get(file.path)
+        if known is not None and tuple(known[0]) == tuple(found.stamp):
+            digest = known[1]
+        else:
+            data = _content(self.root, found)
+            digest = blake3_digest(data)
+            self._verified[file.path] = (tuple(found.stamp), digest)
+        if digest == file.hash:
+            return True
+        if version.kind == Kind.TUNING.value and _is_tuning(_content(self.root, found)):
+            self.report.files_kept += 1  # this worker tuned by itself since
+            return True
+        return False
+
+    def _plan(
+        self, stage: Staging, lacking: list[Task], losses: Losses
+    ) -> tuple[dict[bytes, list[tuple[Staged, int]]], Plan]:
+        """Where each blob goes, and the frames to fetch it from."""
+        targets: dict[bytes, list[tuple[Staged, int]]] = defaultdict(list)
+        plan: Plan = defaultdict(list)
+        placed: dict[bytes, tuple[FrameRef, Located]] = {}
+        tables = _Tables(self.store)
+        for task in lacking:
+            whole = task.version.kind == Kind.TRITON.value
+            for file in task.wanted:
+                folder = file.path.rpartition("/")[0] if whole else None
+                staged = stage.add(file.path, file.mode, task.version.rank, file.size, folder)
+                offset = 0
+                rows, frames = tables.of(file.manifest)
+                for index in file.blobs:
+                    digest, frame, at, size = rows[index]
+                    if digest not in targets:
+                        placed[digest] = (frames[frame], Located(digest, at, size))
+                    targets[digest].append((staged, offset))
+                    offset += size
+        barred = [d for d, (f, _) in placed.items() if self.unusable.bars(f.pack, f.offset)]
+        elsewhere = locate(self.store.catalog, barred, self.unusable)
+        losses.blobs.update(digest for digest in barred if digest not in elsewhere)
+        placed.update(elsewhere)
+        for digest, (reference, located) in placed.items():
+            if digest not in losses.blobs:
+                plan[reference].append(located)
+        return targets, plan
+
+    def _write(self, stage: Staging, staged: Staged, offset: int, data: memoryview) -> None:
+        if len(data) == staged.size:
+            if triton.is_group_file(staged.path):
+                stage.write(staged, triton.localize(staged.path, bytes(data), self.root))
+            else:
+                stage.write(staged, data)
+        else:
+            stage.write_at(staged, offset, data)
+        self.report.bytes_written += len(data)
+
+    def _commit(self, stage: Staging, lacking: list[Task]) -> None:
+        """Place the groups that are complete, and remember their files' stamps and hashes."""
+        complete = stage.complete()
+        hashes: dict[str, bytes] = {}
+        for task in lacking:
+            if all(file.path in complete for file in task.wanted):
+                hashes.update((file.path, file.hash) for file in task.wanted)
+                self.report.groups_restored += 1
+        for staged in stage.commit(set(hashes), self.deadline):
+            status = os.lstat(os.path.join(self.root, staged.path))
+            self._verified[staged.path] = (tuple(stamp(status)), hashes[staged.path])
+            self.report.files_written += 1
+
+    def _finish(self, union: Union) -> None:
+        report = self.report
+        report.bytes_read += self.findings.bytes_read
+        report.damage += self.findings.damage
+        lines = sorted(f"{group}\0{v.content.hex()}" for group, v in union.groups.items())
+        report.state = blake3_digest("\n".join(lines).encode()).hex() if lines else ""
+        self._note_moved(union)
+        self.store.note_use(self.cache)
+
+    def _note_moved(self, union: Union) -> None:
+        """Say so when Triton's autotune results were found at another path, where they are lost."""
+        roots = {
+            row[0]
+            for row in self.store.catalog.db.execute(
+                "SELECT DISTINCT root FROM manifest WHERE gpu = ? AND key = ?",
+                (self.cache.gpu, self.cache.key),
+            )
+        }
+        tuned = any(v.kind == Kind.TUNING.value for v in union.groups.values())
+        if tuned and roots and self.root not in roots:
+            self.report.notes.append(
+                f"made in {', '.join(sorted(roots)[:3])}: autotuning results are found there only"
+            )
+
+
+class _Tables:
+    """Blob and frame tables of manifests, each read once."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._read: dict[
+            int, tuple[dict[int, tuple[bytes, int, int, int]], dict[int, FrameRef]]
+        ] = {}
+
+    def of(self, manifest: int) -> tuple[dict[int, tuple[bytes, int, int, int]], dict[int, FrameRef]]:
+        if manifest not in self._read:
+            catalog = self._store.catalog
+            self._read[manifest] = (blob_rows(catalog, manifest), frame_rows(catalog, manifest))
+        return self._read[manifest]
+
+
+def _checked(file: File, version: Version) -> File:
+    """``file`` with its whole hash, if its path, mode and kind are what a cache may hold."""
+    check_path(file.path)
+    check_mode(file.mode, file.path)
+    place = classify(file.path)
+    if place.fate is not Fate.SHARE or place.kind is None or place.kind.value != version.kind:
+        raise HostilePath(f"path {file.path[:80]!r} is no {version.kind} artifact")
+    return file
+
+
+def _content(root: str, found: Found) -> bytes:
+    """A local file in the form it is stored in; unreadable or changing counts as empty."""
+    try:
+        data = read_stable(root, found)
+    except Unstable:
+        return b""
+    return triton.portable(found.path, data) if triton.is_group_file(found.path) else data
+
+
+def _is_tuning(data: bytes) -> bool:
+    try:
+        return isinstance(json.loads(data), dict)
+    except (ValueError, RecursionError):
+        return False

@@ -1,0 +1,84 @@
+"""Every setting in one typed object, read from ``CASINDUCTOR_*`` environment variables.
+
+Invariant: settings are read when an operation starts, never at import, and a value that makes no
+sense is an :class:`~casinductor.errors.InvalidName` that names the variable.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from casinductor.errors import InvalidName
+
+Restore = Literal["needed", "all"]
+
+DEFAULT_STORE = "/data/inductor-caches"
+DEFAULT_LOCAL_DIR = "/tmp/inductor-cache"
+
+
+def default_state_dir() -> Path:
+    """Where this user's private catalogs lie: the temporary directory, which is a local disk."""
+    return Path(tempfile.gettempdir()) / f"casinductor-{os.getuid()}"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a worker is told about its store and its own disk.
+
+    ``store``: a directory or URL; ``local_dir``: the ``TORCHINDUCTOR_CACHE_DIR`` to use, the same
+    path on all workers; ``gpu_type``: overrides detection; ``restore``: ``needed`` materializes
+    what a cache hit reads, ``all`` everything; the deadlines are seconds.
+    """
+
+    store: str = DEFAULT_STORE
+    local_dir: Path = Path(DEFAULT_LOCAL_DIR)
+    gpu_type: str | None = None
+    restore: Restore = "needed"
+    restore_deadline: float = 60.0
+    sync_deadline: float = 120.0
+    state_dir: Path | None = None
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read the ``CASINDUCTOR_*`` variables; an empty one counts as unset."""
+        env = os.environ if environ is None else environ
+
+        def text(name: str) -> str | None:
+            return env.get(f"CASINDUCTOR_{name}") or None
+
+        state = text("STATE_DIR")
+        return cls(
+            store=text("STORE") or DEFAULT_STORE,
+            local_dir=Path(text("LOCAL_DIR") or DEFAULT_LOCAL_DIR),
+            gpu_type=text("GPU_TYPE"),
+            restore=parse_restore(text("RESTORE") or "needed", "CASINDUCTOR_RESTORE"),
+            restore_deadline=_seconds(text("RESTORE_DEADLINE"), "RESTORE_DEADLINE", 60.0),
+            sync_deadline=_seconds(text("SYNC_DEADLINE"), "SYNC_DEADLINE", 120.0),
+            state_dir=Path(state) if state else None,
+        )
+
+
+def parse_restore(value: str, where: str) -> Restore:
+    """``needed`` or ``all``; anything else raises :class:`InvalidName` naming ``where``."""
+    if value == "needed":
+        return "needed"
+    if value == "all":
+        return "all"
+    raise InvalidName(f"{where} is {value!r}; it must be 'needed' or 'all'")
+
+
+def _seconds(value: str | None, name: str, default: float) -> float:
+    if value is None:
+        return default
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < 1e9:
+        raise InvalidName(f"CASINDUCTOR_{name} is {value!r}; it must be a number of seconds above 0")
+    return seconds

@@ -1,0 +1,233 @@
+"""Fetches blobs: plans few ranged reads over packs, and hands out only what verifies.
+
+Invariant: every blob that is handed out has the blake3 hash it was asked for by; whatever is
+missing or bad is named in :class:`Losses` and never raises. Memory is bounded by the ranges in
+flight, whatever the size of the cache.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from casinductor.deadline import Deadline
+from casinductor.errors import CasinductorError, Damaged, ObjectMissing
+from casinductor.store.backend import Backend
+from casinductor.store.catalog import Catalog, chunks
+from casinductor.store.frame import blake3_digest, decompress
+from casinductor.store.names import pack as pack_name
+
+#: Frames closer than this are fetched in one request, gap included.
+GAP_BYTES = 512 << 10
+#: One request asks for no more stored, and no more decompressed, bytes than this.
+RANGE_BYTES = 8 << 20
+RANGE_RAW_BYTES = 16 << 20
+_IN_FLIGHT = 2
+
+
+class FrameRef(NamedTuple):
+    """A frame in the store: pack ULID, offset, stored and raw bytes, codec."""
+
+    pack: str
+    offset: int
+    stored: int
+    raw: int
+    codec: int
+
+
+class Located(NamedTuple):
+    """A blob in a frame: hash, offset in the raw frame, size."""
+
+    hash: bytes
+    offset: int
+    size: int
+
+
+class Opened(NamedTuple):
+    """A decompressed frame and the verified blobs in it."""
+
+    raw: bytes
+    blobs: list[Located]
+
+
+@dataclass
+class Losses:
+    """What could not be had: blob hashes, packs that are gone, frames that are bad and why."""
+
+    blobs: set[bytes] = field(default_factory=set)
+    packs: set[str] = field(default_factory=set)
+    frames: dict[FrameRef, str] = field(default_factory=dict)
+
+
+@dataclass
+class Unusable:
+    """Packs and frames (pack, offset) that must not be relied on, and hashes lost altogether."""
+
+    packs: set[str] = field(default_factory=set)
+    frames: set[tuple[str, int]] = field(default_factory=set)
+    blobs: set[bytes] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return bool(self.packs or self.frames)
+
+    def bars(self, pack: str, offset: int) -> bool:
+        return pack in self.packs or (pack, offset) in self.frames
+
+
+Plan = dict[FrameRef, list[Located]]
+
+
+def blob_rows(catalog: Catalog, manifest: int) -> dict[int, tuple[bytes, int, int, int]]:
+    """A manifest's blob table: index to (hash, frame index, offset, size)."""
+    rows = catalog.db.execute(
+        "SELECT idx, hash, frame, offset, size FROM blob WHERE manifest = ?", (manifest,)
+    )
+    return {row[0]: (row[1], row[2], row[3], row[4]) for row in rows}
+
+
+def frame_rows(catalog: Catalog, manifest: int) -> dict[int, FrameRef]:
+    """A manifest's frames by index."""
+    rows = catalog.db.execute(
+        "SELECT f.idx, p.ulid, f.offset, f.stored, f.raw, f.codec FROM frame f"
+        " JOIN pack p ON p.manifest = f.manifest AND p.idx = f.pack WHERE f.manifest = ?",
+        (manifest,),
+    )
+    return {row[0]: FrameRef(*row[1:]) for row in rows}
+
+
+def locate(
+    catalog: Catalog, hashes: Iterable[bytes], unusable: Unusable, gpu: str | None = None
+) -> dict[bytes, tuple[FrameRef, Located]]:
+    """A usable place of each blob that the catalog knows, of one GPU type or of any."""
+    found: dict[bytes, tuple[FrameRef, Located]] = {}
+    for some in chunks(list(hashes)):
+        marks = ",".join("?" * len(some))
+        rows = catalog.db.execute(
+            "SELECT b.hash, b.offset, b.size, p.ulid, f.offset, f.stored, f.raw, f.codec"
+            " FROM blob b JOIN frame f ON f.manifest = b.manifest AND f.idx = b.frame"
+            " JOIN pack p ON p.manifest = b.manifest AND p.idx = f.pack"
+            " JOIN manifest m ON m.id = b.manifest"
+            f" WHERE b.hash IN ({marks}) AND (? IS NULL OR m.gpu = ?)",
+            [*some, gpu, gpu],
+        )
+        for digest, offset, size, *frame in rows:
+            reference = FrameRef(*frame)
+            if digest not in found and not unusable.bars(reference.pack, reference.offset):
+                found[digest] = (reference, Located(digest, offset, size))
+    return found
+
+
+def fetch(
+    backend: Backend, plan: Plan, losses: Losses, deadline: Deadline
+) -> Iterator[Opened]:
+    """Read, decompress and verify all of ``plan``, in the order of packs and offsets.
+
+    What fails is added to ``losses``. Raises :class:`DeadlineExceeded` only.
+    """
+    requests = deque(_requests(plan))
+    with ThreadPoolExecutor(_IN_FLIGHT, "casinductor-fetch") as pool:
+        flying: deque[Future[list[Opened]]] = deque()
+        try:
+            while requests or flying:
+                while requests and len(flying) < _IN_FLIGHT:
+                    deadline.check()
+                    flying.append(pool.submit(_open, backend, requests.popleft(), plan, losses))
+                yield from flying.popleft().result()
+                deadline.check()
+        finally:
+            for future in flying:
+                future.cancel()
+
+
+def planned_bytes(plan: Plan) -> int:
+    """The stored bytes that :func:`fetch` will ask for, gaps included."""
+    return sum(
+        frames[-1].offset + frames[-1].stored - frames[0].offset for frames in _requests(plan)
+    )
+
+
+def _requests(plan: Plan) -> list[list[FrameRef]]:
+    """Runs of frames, each of which one ranged read fetches."""
+    requests: list[list[FrameRef]] = []
+    raw = 0
+    for frame in sorted(plan):
+        last = requests[-1] if requests else None
+        if (
+            last is not None
+            and last[-1].pack == frame.pack
+            and frame.offset - (last[-1].offset + last[-1].stored) <= GAP_BYTES
+            and frame.offset + frame.stored - last[0].offset <= RANGE_BYTES
+            and raw + frame.raw <= RANGE_RAW_BYTES
+        ):
+            last.append(frame)
+            raw += frame.raw
+        else:
+            requests.append([frame])
+            raw = frame.raw
+    return requests
+
+
+def _open(backend: Backend, frames: list[FrameRef], plan: Plan, losses: Losses) -> list[Opened]:
+    """Fetch one run of frames; if that fails as a whole, each frame by itself."""
+    start = frames[0].offset
+    length = frames[-1].offset + frames[-1].stored - start
+    name = pack_name(frames[0].pack)
+    try:
+        run = memoryview(next(iter(backend.get_ranges(name, [(start, length)]))))
+    except ObjectMissing:
+        losses.packs.add(frames[0].pack)
+        losses.blobs.update(blob.hash for frame in frames for blob in plan[frame])
+        return []
+    except CasinductorError as error:
+        if len(frames) > 1:
+            return [o for frame in frames for o in _open(backend, [frame], plan, losses)]
+        _lose(frames[0], plan[frames[0]], str(error), losses)
+        return []
+    opened = []
+    for frame in frames:
+        at = frame.offset - start
+        opened.append(_verified(frame, run[at : at + frame.stored], plan[frame], losses))
+    return opened
+
+
+def _verified(
+    frame: FrameRef, stored: memoryview, blobs: list[Located], losses: Losses
+) -> Opened:
+    try:
+        raw = decompress(frame.codec, stored, frame.raw)
+    except CasinductorError as error:
+        _lose(frame, blobs, str(error), losses)
+        return Opened(b"", [])
+    view = memoryview(raw)
+    good = [b for b in blobs if blake3_digest(view[b.offset : b.offset + b.size]) == b.hash]
+    if len(good) != len(blobs):
+        kept = {blob.hash for blob in good}
+        bad = [blob for blob in blobs if blob.hash not in kept]
+        _lose(frame, bad, f"{len(bad)} of its blobs fail their hash", losses)
+    return Opened(raw, good)
+
+
+def _lose(frame: FrameRef, blobs: list[Located], reason: str, losses: Losses) -> None:
+    losses.frames[frame] = reason
+    losses.blobs.update(blob.hash for blob in blobs)
+
+
+def read_blobs(
+    backend: Backend, catalog: Catalog, hashes: Iterable[bytes], unusable: Unusable
+) -> Iterator[tuple[bytes, bytes]]:
+    """(hash, bytes) of blobs wherever they lie, for rewriting. Raises :class:`Damaged` for loss."""
+    wanted = list(hashes)
+    places = locate(catalog, wanted, unusable)
+    missing = [digest for digest in wanted if digest not in places]
+    plan: Plan = defaultdict(list)
+    for reference, located in places.values():
+        plan[reference].append(located)
+    losses = Losses(blobs=set(missing))
+    for raw, blobs in fetch(backend, plan, losses, Deadline(None)):
+        for blob in blobs:
+            yield blob.hash, raw[blob.offset : blob.offset + blob.size]
+    if losses.blobs:
+        raise Damaged(f"{len(losses.blobs)} blobs of {backend.url} are missing or bad")

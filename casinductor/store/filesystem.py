@@ -1,0 +1,303 @@
+"""The backend on a directory that workers share, local or over the network.
+
+Invariant: an object is written under a private temporary name, synced, and published by one
+``link``, ``rename`` or exclusive ``create`` (the mode found by probing); no published name is ever
+written to again. Nothing relies on locks, append, access times or a listing being fresh.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from casinductor.errors import (
+    Damaged,
+    NameTaken,
+    ObjectMissing,
+    StoreReadOnly,
+    StoreUnavailable,
+    store_error,
+)
+from casinductor.store.backend import MAX_WHOLE_BYTES, Listed
+from casinductor.store.ulid import new_ulid
+
+Mode = Literal["link", "rename", "create"]
+MODES: tuple[Mode, ...] = ("link", "rename", "create")
+
+#: Filesystems that one kernel alone serves, so that a listing is never out of date.
+_LOCAL_TYPES = frozenset("ext2 ext3 ext4 xfs btrfs zfs f2fs tmpfs overlay ramfs bcachefs".split())
+#: NFS caches attributes and names for up to acdirmax = 60 s on each of two clients (nfs(5)).
+_NETWORK_STALENESS = 600.0
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+
+
+class FilesystemBackend:
+    """A store in the directory ``root``, which need not exist yet."""
+
+    def __init__(self, root: Path, mode: Mode = "link") -> None:
+        self.root = str(root)
+        self.mode: Mode = mode
+
+    @property
+    def url(self) -> str:
+        return self.root
+
+    @property
+    def staleness(self) -> float:
+        return 0.0 if _filesystem_type(self.root) in _LOCAL_TYPES else _NETWORK_STALENESS
+
+    def put(self, name: str, parts: Iterable[bytes], *, durable: bool = True) -> int:
+        path = self._path(name)
+        folder = os.path.dirname(path)
+        temporary = path if self.mode == "create" else f"{folder}/.{new_ulid()}.tmp"
+        try:
+            descriptor = self._create(folder, temporary)
+        except FileExistsError as error:
+            raise NameTaken(f"{path} exists already") from error
+        except OSError as error:
+            raise store_error(error, "writing", path, writing=True) from error
+        published = False
+        try:
+            written = _write(descriptor, parts, durable)
+            self._publish(temporary, path)
+            published = True
+        except OSError as error:
+            raise store_error(error, "writing", path, writing=True) from error
+        finally:
+            if self.mode == "link" or not published:
+                with suppress(OSError):
+                    os.unlink(temporary)
+        if durable:
+            _sync_folder(folder)
+        return written
+
+    def get(self, name: str, limit: int = MAX_WHOLE_BYTES) -> bytes:
+        path = self._path(name)
+        descriptor, size = _open(path)
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            if size > limit:
+                raise Damaged(f"{path} has {size} bytes, more than the {limit} it may have")
+            try:
+                return b"".join(iter(lambda: file.read(1 << 24), b""))
+            except OSError as error:
+                raise store_error(error, "reading", path) from error
+
+    def get_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> Iterator[bytes]:
+        path = self._path(name)
+        descriptor, size = _open(path)
+        try:
+            for offset, length in ranges:
+                if offset < 0 or length < 0 or offset + length > size:
+                    raise Damaged(f"{path} ends at byte {size}, before byte {offset + length}")
+                yield _pread(descriptor, offset, length, path)
+        finally:
+            os.close(descriptor)
+
+    def size(self, name: str) -> int:
+        path = self._path(name)
+        try:
+            status = os.stat(path, follow_symlinks=False)
+        except OSError as error:
+            raise store_error(error, "reading", path) from error
+        if not stat.S_ISREG(status.st_mode):
+            raise Damaged(f"{path} is not a regular file")
+        return status.st_size
+
+    def list(self, prefix: str, *, recursive: bool = False) -> list[Listed]:
+        if not os.path.isdir(self.root):
+            raise StoreUnavailable(f"the store {self.root} does not exist or is not a directory")
+        found: list[Listed] = []
+        pending = [prefix]
+        while pending:
+            folder = pending.pop()
+            for entry in _scan(self._path(folder)):
+                with suppress(FileNotFoundError):
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        if recursive:
+                            pending.append(f"{folder}{entry.name}/")
+                    elif entry.is_file(follow_symlinks=False):
+                        size = entry.stat(follow_symlinks=False).st_size
+                        found.append(Listed(folder + entry.name, size))
+        return sorted(found)
+
+    def delete(self, name: str) -> None:
+        path = self._path(name)
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise store_error(error, "deleting", path, writing=True) from error
+
+    def probe(self) -> Mode:
+        """Find a publish mode that never overwrites, by trying; use it from now on and return it.
+
+        Raises :class:`StoreUnavailable` where none holds: such a mount would lose data.
+        """
+        for mode in MODES:
+            self.mode = mode
+            if self._holds():
+                return mode
+        raise StoreUnavailable(f"{self.root} lets two writers create one name; it cannot be a store")
+
+    def _holds(self) -> bool:
+        name = f"probes/{new_ulid()}"
+        try:
+            self.put(name, [b"first"])
+        except (StoreReadOnly, StoreUnavailable) as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and cause.errno in _NO_LINKS and self.mode != "create":
+                return False
+            raise
+        try:
+            self.put(name, [b"second"])
+            return False
+        except NameTaken:
+            return self.get(name) == b"first"
+        finally:
+            self.delete(name)
+
+    def _path(self, name: str) -> str:
+        return f"{self.root}/{name}"
+
+    def _create(self, folder: str, path: str) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            return os.open(path, flags, 0o666)
+        except FileNotFoundError:
+            _make_folders(folder, self.root)
+            return os.open(path, flags, 0o666)
+
+    def _publish(self, temporary: str, path: str) -> None:
+        if self.mode == "link":
+            try:
+                os.link(temporary, path)
+            except FileExistsError as error:
+                # A retransmitted NFS request reports EEXIST for its own success.
+                if os.stat(temporary).st_nlink != 2:
+                    raise NameTaken(f"{path} exists already") from error
+        elif self.mode == "rename":
+            if os.path.lexists(path):
+                raise NameTaken(f"{path} exists already")
+            os.rename(temporary, path)
+
+
+def _write(descriptor: int, parts: Iterable[bytes], durable: bool) -> int:
+    """Write all parts and close, honouring what fsync and close report; return the bytes."""
+    written = 0
+    try:
+        for part in parts:
+            view = memoryview(part)
+            while view:
+                count = os.write(descriptor, view)
+                written += count
+                view = view[count:]
+        if durable:
+            os.fsync(descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return written
+
+
+def _open(path: str) -> tuple[int, int]:
+    """A descriptor of a regular file and its size; never follows a link or waits for a FIFO."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise Damaged(f"{path} is a link, which no store contains") from error
+        raise store_error(error, "reading", path) from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise Damaged(f"{path} is not a regular file")
+    return descriptor, status.st_size
+
+
+def _pread(descriptor: int, offset: int, length: int, path: str) -> bytes:
+    parts: list[bytes] = []
+    end = offset + length
+    while offset < end:
+        try:
+            part = os.pread(descriptor, end - offset, offset)
+        except OSError as error:
+            raise store_error(error, "reading", path) from error
+        if not part:
+            raise Damaged(f"{path} ends at byte {offset}, before byte {end}")
+        parts.append(part)
+        offset += len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _scan(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        if error.errno == errno.ESTALE:
+            return []
+        raise store_error(error, "listing", folder) from error
+
+
+def _make_folders(folder: str, root: str) -> None:
+    """Create ``folder`` and make each new entry durable in its parent, up to the root's own."""
+    missing = []
+    while not os.path.isdir(folder):
+        missing.append(folder)
+        folder = os.path.dirname(folder)
+    for path in reversed(missing):
+        with suppress(FileExistsError):
+            os.mkdir(path)
+        if path.startswith(root):
+            _sync_folder(os.path.dirname(path))
+
+
+def _sync_folder(folder: str) -> None:
+    """Make a directory's entries durable; filesystems that cannot sync directories say EINVAL."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise store_error(error, "syncing", folder, writing=True) from error
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise store_error(error, "syncing", folder, writing=True) from error
+    finally:
+        os.close(descriptor)
+
+
+@lru_cache(maxsize=64)
+def _filesystem_type(root: str) -> str:
+    """The type of the mount that holds ``root``, from /proc/self/mountinfo; "" if unknown."""
+    path = os.path.realpath(root)
+    best, kind = "", ""
+    try:
+        text = Path("/proc/self/mountinfo").read_text(errors="replace")
+    except OSError:
+        return ""
+    for line in text.splitlines():
+        left, _, right = line.partition(" - ")
+        fields = left.split()
+        if len(fields) < 5:
+            continue
+        mount = fields[4].replace("\\040", " ").rstrip("/")
+        if (path == mount or path.startswith(mount + "/")) and len(mount) >= len(best):
+            best, kind = mount, right.split(" ", 1)[0]
+    return kind
+
+
+__all__ = ["MODES", "FilesystemBackend", "Mode", "ObjectMissing"]

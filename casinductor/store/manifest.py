@@ -1,0 +1,171 @@
+"""Manifests: what one sync added to one cache, immutable and complete in itself.
+
+Invariant: a manifest names every blob its groups need and one place of each, all of whose numbers
+were checked when it was decoded; it decodes only under the cache and ULID it was sealed for.
+Format: ``docs/format.md``, "Manifests".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from casinductor.errors import Damaged
+from casinductor.store.frame import HASH_BYTES, MAX_FRAME_BYTES, Codec, blake3_digest, seal, unseal
+from casinductor.store.names import CacheId
+from casinductor.store.pack import MAX_BLOB_BYTES
+
+MAGIC = b"CASIMANI"
+FORMAT_VERSION = 1
+
+
+class Artifact(msgspec.Struct, array_like=True, gc=False):
+    """One file. ``hash`` is the blake3 of the whole (empty if it is its one blob's); ``blobs``
+    index the manifest's blob table in order; ``needed``: a default restore writes it.
+    """
+
+    path: str
+    mode: int
+    size: int
+    hash: bytes
+    needed: bool
+    blobs: list[int]
+
+
+class Group(msgspec.Struct, array_like=True, gc=False):
+    """Artifacts that are valid only together.
+
+    ``id`` says what they are, whoever made them; ``rank`` orders restores; ``origin`` is the ULID
+    of the manifest that first published them; ``content`` identifies their bytes;
+    ``requires`` indexes the manifest's requirements; ``replaces`` lists the contents that the
+    producer had before it changed them; ``about`` is free text for people and tools.
+    """
+
+    id: str
+    kind: str
+    rank: int
+    origin: str
+    content: bytes
+    requires: int
+    replaces: list[bytes]
+    artifacts: list[Artifact]
+    about: dict[str, Any]
+
+
+class BlobTable(msgspec.Struct, gc=False):
+    """The blobs in four columns: 32-byte hashes end to end, frame index, offset and size."""
+
+    hashes: bytes
+    frame: list[int]
+    offset: list[int]
+    size: list[int]
+
+    def hash(self, index: int) -> bytes:
+        return self.hashes[index * HASH_BYTES : (index + 1) * HASH_BYTES]
+
+
+class PackedFrame(msgspec.Struct, array_like=True, gc=False):
+    """A frame that holds blobs of this manifest: index of its pack, place and sizes in bytes."""
+
+    pack: int
+    offset: int
+    stored: int
+    raw: int
+    codec: int
+
+
+class PackRef(msgspec.Struct, array_like=True, gc=False):
+    """A pack and its size in bytes."""
+
+    ulid: str
+    size: int
+
+
+class Manifest(msgspec.Struct, gc=False):
+    """One manifest. ``root`` is the producer's local directory, ``producer`` its fingerprint and
+    host, ``replaced`` the ULIDs of the manifests that it stands for after a compaction.
+    """
+
+    version: int
+    ulid: str
+    gpu: str
+    key: str
+    created_ms: int
+    root: str
+    producer: dict[str, Any]
+    replaced: list[str]
+    requirements: list[dict[str, Any]]
+    packs: list[PackRef]
+    frames: list[PackedFrame]
+    blobs: BlobTable
+    groups: list[Group]
+
+    @property
+    def cache(self) -> CacheId:
+        return CacheId(self.gpu, self.key)
+
+
+def content_of(artifacts: Sequence[tuple[str, int, bytes]]) -> bytes:
+    """The 32 bytes that identify a group's content: blake3 over its sorted (path, mode, hash)."""
+    lines = (f"{path}\0{mode:o}\0".encode() + digest for path, mode, digest in sorted(artifacts))
+    return blake3_digest(b"\n".join(lines))
+
+
+def encode(manifest: Manifest, codec: Codec = Codec.LZ4) -> bytes:
+    return seal(MAGIC, msgspec.msgpack.encode(manifest), codec)
+
+
+def decode(data: bytes, cache: CacheId, ulid: str, where: str) -> Manifest:
+    """A manifest that was listed as ``cache``'s and ``ulid``; ``where`` names it in errors.
+
+    Raises :class:`Damaged` for bad bytes, another manifest's bytes or numbers out of bounds, and
+    :class:`~casinductor.errors.StoreFormat` for a later version.
+    """
+    payload = unseal(MAGIC, data, where)
+    try:
+        manifest = msgspec.msgpack.decode(payload, type=Manifest)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise Damaged(f"{where} cannot be decoded: {error}") from error
+    if (manifest.gpu, manifest.key, manifest.ulid) != (cache.gpu, cache.key, ulid):
+        raise Damaged(f"{where} belongs to {manifest.gpu}/{manifest.key} as {manifest.ulid}")
+    try:
+        _check(manifest)
+    except (IndexError, ValueError) as error:
+        raise Damaged(f"{where} contradicts itself: {error}") from error
+    return manifest
+
+
+def _check(manifest: Manifest) -> None:
+    """Raise ValueError where a number leaves its bounds."""
+    packs, frames, blobs = manifest.packs, manifest.frames, manifest.blobs
+    for frame in frames:
+        _require(0 <= frame.pack < len(packs), "a frame's pack")
+        _require(0 <= frame.raw <= MAX_FRAME_BYTES, "a frame's raw size")
+        _require(0 <= frame.stored <= 2 * MAX_FRAME_BYTES, "a frame's stored size")
+        _require(0 <= frame.offset <= packs[frame.pack].size - frame.stored, "a frame's place")
+    count = len(blobs.size)
+    _require(len(blobs.hashes) == count * HASH_BYTES, "the blob table")
+    _require(len(blobs.frame) == count == len(blobs.offset), "the blob table")
+    for frame_index, offset, size in zip(blobs.frame, blobs.offset, blobs.size, strict=True):
+        _require(0 <= frame_index < len(frames), "a blob's frame")
+        _require(0 < size <= MAX_BLOB_BYTES, "a blob's size")
+        _require(0 <= offset <= frames[frame_index].raw - size, "a blob's place")
+    for group in manifest.groups:
+        _require(0 <= group.requires < len(manifest.requirements), "a group's requirement")
+        for artifact in group.artifacts:
+            _check_artifact(artifact, blobs.size)
+
+
+def _check_artifact(artifact: Artifact, sizes: list[int]) -> None:
+    count = len(sizes)
+    _require(all(0 <= index < count for index in artifact.blobs), "an artifact's blob")
+    _require(sum(sizes[index] for index in artifact.blobs) == artifact.size, "an artifact's size")
+    _require(len(artifact.hash) in (0, HASH_BYTES), "an artifact's hash")
+    _require(bool(artifact.hash) or len(artifact.blobs) == 1, "an artifact's hash")
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise ValueError(f"{what} is out of bounds")

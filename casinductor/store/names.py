@@ -1,0 +1,119 @@
+"""The names of everything in a store, and which cache keys and GPU types can be part of them.
+
+Invariant: a :class:`CacheId` that exists is safe to build paths and object names from, and two
+different ones never share a name. Layout: ``docs/format.md``, "Names".
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from casinductor.errors import InvalidName
+from casinductor.store.ulid import is_ulid
+
+FORMAT = "FORMAT"
+MANIFESTS = "manifests"
+PACKS = "packs"
+CONDEMNED = "condemned"
+QUARANTINE = "quarantine"
+USES = "uses"
+PROBES = "probes"
+MANIFEST_SUFFIX = ".manifest"
+PACK_SUFFIX = ".pack"
+
+_RESERVED = {MANIFESTS, PACKS, CONDEMNED, QUARANTINE, USES, PROBES, FORMAT}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_MAX_PART = 200
+_MAX_KEY = 900
+
+
+@dataclass(frozen=True, order=True)
+class CacheId:
+    """One cache: a GPU type and a cache key. Raises :class:`InvalidName` for unusable names."""
+
+    gpu: str
+    key: str
+
+    def __post_init__(self) -> None:
+        _check(self.gpu, "GPU type", slashes=False)
+        _check(self.key, "cache key", slashes=True)
+        if self.gpu in _RESERVED:
+            raise InvalidName(f"GPU type {self.gpu!r} is the name of a folder of the store")
+
+    def __str__(self) -> str:
+        return f"{self.gpu}/{self.key}"
+
+    @property
+    def manifests(self) -> str:
+        """The prefix of its manifests."""
+        return f"{MANIFESTS}/{self.gpu}/{self.key}/"
+
+    def manifest(self, ulid: str) -> str:
+        return f"{self.manifests}{ulid}{MANIFEST_SUFFIX}"
+
+    def use(self, day: str) -> str:
+        """The mark "restored on that day", ``day`` being ``yyyy-mm-dd``."""
+        return f"{USES}/{self.gpu}/{self.key}/{day}"
+
+    @property
+    def zip(self) -> str:
+        """Where fal.toolkit keeps this cache."""
+        return f"{self.gpu}/{self.key}.zip"
+
+
+def _check(text: str, what: str, *, slashes: bool) -> None:
+    shown = f"{what} {text[:80]!r}"
+    if not isinstance(text, str) or not text:
+        raise InvalidName(f"{what} is empty")
+    if len(text.encode("utf-8", "replace")) > _MAX_KEY:
+        raise InvalidName(f"{shown} is longer than {_MAX_KEY} bytes")
+    if _CONTROL.search(text):
+        raise InvalidName(f"{shown} contains a control character")
+    if "\\" in text or (not slashes and "/" in text):
+        raise InvalidName(f"{shown} contains {'a backslash' if slashes else 'a slash'}")
+    if text.startswith("/"):
+        raise InvalidName(f"{shown} is an absolute path")
+    for part in text.split("/"):
+        _check_part(part, shown)
+
+
+def _check_part(part: str, shown: str) -> None:
+    if not part or part.isspace():
+        raise InvalidName(f"{shown} has an empty part between slashes")
+    if part.startswith("."):
+        raise InvalidName(f"{shown} has a part that starts with a dot")
+    if part != part.strip():
+        raise InvalidName(f"{shown} has a part that starts or ends with a space")
+    if len(part.encode("utf-8", "replace")) > _MAX_PART:
+        raise InvalidName(f"{shown} has a part longer than {_MAX_PART} bytes")
+    if part.endswith(MANIFEST_SUFFIX):
+        raise InvalidName(f"{shown} has a part that ends in {MANIFEST_SUFFIX}")
+
+
+def pack(ulid: str) -> str:
+    """``packs/<xx>/<ulid>.pack``; ``xx`` are the last two characters, which are random."""
+    return f"{PACKS}/{ulid[-2:].lower()}/{ulid}{PACK_SUFFIX}"
+
+
+def condemned(ulid: str) -> str:
+    return f"{CONDEMNED}/{ulid}"
+
+
+def parse_manifest(name: str) -> tuple[CacheId, str] | None:
+    """The cache and ULID of a manifest's name; None for anything else."""
+    head, _, file = name.rpartition("/")
+    parts = head.split("/", 2)
+    ulid = file.removesuffix(MANIFEST_SUFFIX)
+    if len(parts) != 3 or parts[0] != MANIFESTS or file == ulid or not is_ulid(ulid):
+        return None
+    try:
+        return CacheId(parts[1], parts[2]), ulid
+    except InvalidName:
+        return None
+
+
+def parse_pack(name: str) -> str | None:
+    """The ULID of a pack's name; None for anything else."""
+    ulid = name.rpartition("/")[2].removesuffix(PACK_SUFFIX)
+    return ulid if is_ulid(ulid) and name == pack(ulid) else None

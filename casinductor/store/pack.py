@@ -1,0 +1,197 @@
+"""Packs: immutable files of compressed frames of blobs, with a footer that describes them.
+
+Invariant: a pack is written in one pass with bounded memory, and its footer alone (found from its
+last bytes) tells every blob's hash and place, so a store can be rebuilt from its packs.
+Format: ``docs/format.md``, "Packs".
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import msgspec
+
+from casinductor.errors import Damaged
+from casinductor.store.backend import Backend
+from casinductor.store.frame import HASH_BYTES, Codec, compress, seal, unseal
+from casinductor.store.names import pack as pack_name
+from casinductor.store.ulid import new_ulid
+
+HEADER = b"CASIPACK" + struct.pack("<HHI", 1, 0, 0)
+FOOTER_MAGIC = b"CASIFOOT"
+TRAILER = struct.Struct("<QQ8s")
+TRAILER_MAGIC = b"CASIEND\n"
+
+#: A pack is cut once its frames fill this many bytes.
+PACK_BYTES = 64 << 20
+#: Raw bytes of a frame: small for lz4 (a range to fetch), long for zstd (a window to match in).
+FRAME_BYTES = {Codec.LZ4: 1 << 20, Codec.ZSTD: 32 << 20, Codec.RAW: 1 << 20}
+#: Blobs are gathered over this many bytes and laid side by side with their likes.
+GATHER_BYTES = 8 << 20
+#: Longer runs of bytes are cut into blobs of this size, which bounds a restore's memory.
+MAX_BLOB_BYTES = 4 << 20
+
+
+class Blob(NamedTuple):
+    """A run of bytes and its blake3 hash."""
+
+    hash: bytes
+    data: bytes
+
+
+class Frame(NamedTuple):
+    """A compressed frame: where it lies in its pack, and its sizes in bytes."""
+
+    offset: int
+    stored: int
+    raw: int
+    codec: int
+
+
+class Spot(NamedTuple):
+    """Where a blob lies: index of its frame in the pack, offset in the raw frame, size."""
+
+    hash: bytes
+    frame: int
+    offset: int
+    size: int
+
+
+class Footer(msgspec.Struct, gc=False):
+    """What a pack says about itself; the four columns have one item for each blob."""
+
+    ulid: str
+    frames: list[Frame]
+    hashes: bytes
+    frame: list[int]
+    offset: list[int]
+    size: list[int]
+
+    def spots(self) -> Iterator[Spot]:
+        for index, place in enumerate(zip(self.frame, self.offset, self.size, strict=True)):
+            yield Spot(self.hashes[index * HASH_BYTES : (index + 1) * HASH_BYTES], *place)
+
+
+class WrittenPack(NamedTuple):
+    """A published pack: its ULID, its size in bytes, its frames and blobs."""
+
+    ulid: str
+    size: int
+    frames: list[Frame]
+    spots: list[Spot]
+
+
+def write_packs(
+    backend: Backend, blobs: Iterator[Blob], codec: Codec, level: int = 12
+) -> Iterator[WrittenPack]:
+    """Publish all blobs in packs of about :data:`PACK_BYTES`, in order of arrival by and large.
+
+    Memory: :data:`GATHER_BYTES` of blobs and two frames. Blobs are drawn while a pack is written,
+    so an error in ``blobs`` publishes nothing of that pack.
+    """
+    laid = side_by_side(blobs)
+    while (first := next(laid, None)) is not None:
+        ulid, stream = new_ulid(), _PackStream(codec, level)
+        size = backend.put(pack_name(ulid), stream.write(ulid, first, laid))
+        yield WrittenPack(ulid, size, stream.frames, stream.spots)
+
+
+def side_by_side(blobs: Iterable[Blob]) -> Iterator[Blob]:
+    """Reorder within :data:`GATHER_BYTES` so that blobs of one format and size are neighbours.
+
+    lz4 looks back 64 KiB only; kernels' PTX, cubins and JSON by turns hide their likeness from it
+    (measured: 13 % smaller on the corpus's UNet, ``docs/benchmarks.md``).
+    """
+    gathered: list[Blob] = []
+    size = 0
+    for blob in blobs:
+        gathered.append(blob)
+        size += len(blob.data)
+        if size >= GATHER_BYTES:
+            yield from sorted(gathered, key=_likeness)
+            gathered, size = [], 0
+    yield from sorted(gathered, key=_likeness)
+
+
+def _likeness(blob: Blob) -> tuple[bytes, int]:
+    return blob.data[:8], len(blob.data)
+
+
+class _PackStream:
+    """Writes one pack; a helper thread compresses a frame while the next one is filled."""
+
+    def __init__(self, codec: Codec, level: int) -> None:
+        self.codec = codec
+        self.level = level
+        self.frames: list[Frame] = []
+        self.spots: list[Spot] = []
+        self._offset = len(HEADER)
+
+    def write(self, ulid: str, first: Blob, blobs: Iterator[Blob]) -> Iterator[bytes]:
+        yield HEADER
+        with ThreadPoolExecutor(1, "casinductor-compress") as pool:
+            waiting: deque[tuple[int, Future[bytes]]] = deque()
+            for raw in self._raw_frames(first, blobs):
+                waiting.append((len(raw), pool.submit(compress, self.codec, raw, self.level)))
+                if len(waiting) > 1:
+                    yield self._stored(*waiting.popleft())
+            while waiting:
+                yield self._stored(*waiting.popleft())
+        yield from self._end(ulid)
+
+    def _raw_frames(self, first: Blob, blobs: Iterator[Blob]) -> Iterator[bytes]:
+        """Fill frames until the blobs end or the pack is large enough."""
+        parts, size, index = [first.data], len(first.data), 0
+        self.spots.append(Spot(first.hash, 0, 0, size))
+        while self._offset < PACK_BYTES and (blob := next(blobs, None)) is not None:
+            if size + len(blob.data) > FRAME_BYTES[self.codec]:
+                yield b"".join(parts)
+                parts, size, index = [], 0, index + 1
+            self.spots.append(Spot(blob.hash, index, size, len(blob.data)))
+            parts.append(blob.data)
+            size += len(blob.data)
+        yield b"".join(parts)
+
+    def _stored(self, raw_bytes: int, pending: Future[bytes]) -> bytes:
+        stored = pending.result()
+        self.frames.append(Frame(self._offset, len(stored), raw_bytes, self.codec))
+        self._offset += len(stored)
+        return stored
+
+    def _end(self, ulid: str) -> Iterator[bytes]:
+        footer = Footer(
+            ulid,
+            self.frames,
+            b"".join(spot.hash for spot in self.spots),
+            [spot.frame for spot in self.spots],
+            [spot.offset for spot in self.spots],
+            [spot.size for spot in self.spots],
+        )
+        sealed = seal(FOOTER_MAGIC, msgspec.msgpack.encode(footer))
+        yield sealed
+        yield TRAILER.pack(self._offset, len(sealed), TRAILER_MAGIC)
+
+
+def read_footer(backend: Backend, ulid: str, size: int) -> Footer:
+    """The footer of a pack of ``size`` bytes. Raises :class:`Damaged` if it is not whole."""
+    name = pack_name(ulid)
+    where = f"pack {ulid} of {backend.url}"
+    if size < len(HEADER) + TRAILER.size:
+        raise Damaged(f"{where} has {size} bytes, too few for a pack")
+    tail = next(iter(backend.get_ranges(name, [(size - TRAILER.size, TRAILER.size)])))
+    offset, length, magic = TRAILER.unpack(tail)
+    if magic != TRAILER_MAGIC or offset + length + TRAILER.size != size:
+        raise Damaged(f"{where} has a damaged end")
+    sealed = next(iter(backend.get_ranges(name, [(offset, length)])))
+    payload = unseal(FOOTER_MAGIC, sealed, f"the footer of {where}")
+    try:
+        footer = msgspec.msgpack.decode(payload, type=Footer)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise Damaged(f"the footer of {where} cannot be decoded: {error}") from error
+    if footer.ulid != ulid:
+        raise Damaged(f"{where} is another pack: its footer says {footer.ulid}")
+    return footer

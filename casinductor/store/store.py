@@ -1,0 +1,244 @@
+"""A store: its format, its manifests read into the catalog, and the marks that lie beside them.
+
+Invariant: opening, listing and reading never write; the first write establishes ``FORMAT``. What
+cannot be read is reported in :class:`Findings` and skipped, so one bad object costs what it held.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from casinductor.deadline import Deadline
+from casinductor.errors import (
+    CasinductorError,
+    Damaged,
+    InvalidName,
+    NameTaken,
+    ObjectMissing,
+    StoreFormat,
+    StoreUnavailable,
+    Unsupported,
+)
+from casinductor.store import names
+from casinductor.store.backend import Backend, Listed
+from casinductor.store.catalog import Catalog
+from casinductor.store.fetch import FrameRef, Losses, Unusable
+from casinductor.store.filesystem import MODES, FilesystemBackend
+from casinductor.store.frame import blake3_digest
+from casinductor.store.manifest import Manifest, decode
+from casinductor.store.names import CacheId
+from casinductor.store.ulid import is_ulid, new_ulid
+
+FORMAT_VERSION = 1
+
+
+@dataclass
+class Findings:
+    """What was wrong with the store, in sentences, and how many manifests were newly read."""
+
+    damage: list[str] = field(default_factory=list)
+    manifests_read: int = 0
+    bytes_read: int = 0
+
+
+class Store:
+    """A store at an address, with the catalog that indexes it on this machine."""
+
+    def __init__(self, backend: Backend, catalog: Catalog) -> None:
+        self.backend = backend
+        self.catalog = catalog
+
+    def format_problem(self) -> str | None:
+        """None if FORMAT is there and readable, else what is wrong with it.
+
+        Raises :class:`StoreFormat` if the store is of a later format.
+        """
+        try:
+            data = self.backend.get(names.FORMAT, 64 << 10)
+        except ObjectMissing:
+            return "missing"
+        except CasinductorError as error:
+            return f"damaged ({error})"
+        try:
+            fields = parse_format(data)
+        except ValueError as error:
+            return f"damaged ({error})"
+        if fields["format"] != FORMAT_VERSION:
+            raise StoreFormat(
+                f"the store {self.backend.url} has format {fields['format']}; this casinductor "
+                f"reads format {FORMAT_VERSION}"
+            )
+        if isinstance(self.backend, FilesystemBackend) and fields["publish"] in MODES:
+            self.backend.mode = fields["publish"]
+        return None
+
+    def prepare_to_write(self) -> None:
+        """Make sure FORMAT is there: probe a new store, heal a damaged file by a fresh one."""
+        problem = self.format_problem()
+        if problem is None:
+            return
+        mode = self.backend.probe() if isinstance(self.backend, FilesystemBackend) else "put"
+        if problem != "missing":
+            self.backend.delete(names.FORMAT)
+        try:
+            self.backend.put(names.FORMAT, [format_file(mode)])
+        except NameTaken:
+            problem = self.format_problem()  # another worker was first
+            if problem is not None:
+                raise Damaged(f"{self.backend.url}/FORMAT is {problem}") from None
+
+    def refresh(
+        self, gpu: str, key: str | None, findings: Findings, deadline: Deadline
+    ) -> dict[str, Listed]:
+        """Bring the catalog up to date for one cache, or all of a GPU type; return what is listed.
+
+        Reads only manifests it has not seen. Raises what listing raises.
+        """
+        cache = CacheId(gpu, key) if key is not None else None
+        prefix = cache.manifests if cache else f"{names.MANIFESTS}/{gpu}/"
+        listed: dict[tuple[str, str], Listed] = {}
+        for item in self.backend.list(prefix, recursive=cache is None):
+            parsed = names.parse_manifest(item.name)
+            if parsed and parsed[0].gpu == gpu and (cache is None or parsed[0] == cache):
+                listed[parsed[0].key, parsed[1]] = item
+        known = self.catalog.known(gpu, key)
+        self.catalog.drop(row for name, row in known.items() if name not in listed)
+        for (owner, ulid), item in listed.items():
+            if (owner, ulid) not in known:
+                deadline.check()
+                self._read(CacheId(gpu, owner), ulid, item, findings)
+        return {item.name: item for item in listed.values()}
+
+    def _read(self, cache: CacheId, ulid: str, item: Listed, findings: Findings) -> None:
+        try:
+            manifest = self.read_manifest(cache, ulid)
+        except ObjectMissing:
+            return  # compacted away between the listing and now
+        except CasinductorError as error:
+            findings.damage.append(str(error))
+            return
+        self.catalog.add(manifest, item.size)
+        findings.manifests_read += 1
+        findings.bytes_read += item.size
+
+    def read_manifest(self, cache: CacheId, ulid: str) -> Manifest:
+        """One manifest from the store; raises what reading and decoding it raise."""
+        name = cache.manifest(ulid)
+        data = self.backend.get(name)
+        return decode(data, cache, ulid, f"{self.backend.url}/{name}")
+
+    def caches(self) -> list[CacheId]:
+        """Every cache that has a manifest, in order of name."""
+        found = {
+            parsed[0]
+            for item in self.backend.list(f"{names.MANIFESTS}/", recursive=True)
+            if (parsed := names.parse_manifest(item.name))
+        }
+        return sorted(found)
+
+    def packs(self) -> dict[str, int]:
+        """Every pack's ULID and size in bytes."""
+        return {
+            ulid: item.size
+            for item in self.backend.list(f"{names.PACKS}/", recursive=True)
+            if (ulid := names.parse_pack(item.name))
+        }
+
+    def condemned(self) -> set[str]:
+        """The packs that a collector has condemned."""
+        listed = self.backend.list(f"{names.CONDEMNED}/")
+        return {u for item in listed if is_ulid(u := item.name.rpartition("/")[2])}
+
+    def unusable(self) -> Unusable:
+        """What new manifests may not rely on: condemned packs, and marks of failed verification."""
+        result = Unusable(packs=self.condemned())
+        for item in self.backend.list(f"{names.QUARANTINE}/"):
+            pack, _, offset = item.name.rpartition("/")[2].removesuffix(".mark").partition("-")
+            if not is_ulid(pack):
+                continue
+            if offset.isdecimal():
+                result.frames.add((pack, int(offset)))
+            else:
+                result.packs.add(pack)
+        return result
+
+    def quarantine(self, losses: Losses) -> int:
+        """Mark frames that failed verification, so that the next sync stores their blobs anew.
+
+        The pack stays where it is, as its other frames may be the only copies. Returns the number
+        of marks; a store that cannot be written keeps none.
+        """
+        written = 0
+        for frame, reason in losses.frames.items():
+            written += self._mark(f"{frame.pack}-{frame.offset}", frame, reason)
+        return written
+
+    def quarantine_pack(self, ulid: str, reason: str) -> int:
+        """Mark a whole pack, whose end or size is wrong."""
+        return self._mark(ulid, None, reason)
+
+    def _mark(self, name: str, frame: FrameRef | None, reason: str) -> int:
+        found = {"found_ms": int(time.time() * 1000), "reason": reason}
+        if frame is not None:
+            found["frame"] = list(frame)
+        try:
+            self.backend.put(f"{names.QUARANTINE}/{name}.mark", [json.dumps(found).encode()])
+        except NameTaken:
+            return 1
+        except StoreUnavailable:
+            return 0
+        return 1
+
+    def note_use(self, cache: CacheId) -> None:
+        """Leave the mark "restored today" for retention; a store that cannot be written has none."""
+        name = cache.use(time.strftime("%Y-%m-%d", time.gmtime()))
+        try:
+            self.backend.size(name)
+        except StoreUnavailable:
+            try:
+                self.backend.put(name, [b""], durable=False)
+            except StoreUnavailable:
+                return
+        except CasinductorError:
+            return
+
+
+def format_file(publish: str) -> bytes:
+    """The bytes of a FORMAT file: two lines, JSON and the blake3 of that line in hex."""
+    fields = {"format": FORMAT_VERSION, "publish": publish, "store": new_ulid()}
+    line = json.dumps(fields, sort_keys=True).encode()
+    return line + b"\n" + blake3_digest(line).hex().encode() + b"\n"
+
+
+def parse_format(data: bytes) -> dict[str, object]:
+    """The fields of a FORMAT file. Raises ValueError if it is not whole."""
+    line, _, rest = data.partition(b"\n")
+    if rest.strip() != blake3_digest(line).hex().encode():
+        raise ValueError("it fails its checksum")
+    fields = json.loads(line)
+    if not isinstance(fields, dict) or not isinstance(fields.get("format"), int):
+        raise ValueError("it names no format")
+    return {"publish": None, **fields}
+
+
+def open_backend(address: str) -> Backend:
+    """The backend for a directory or URL. Raises :class:`InvalidName` or :class:`Unsupported`."""
+    scheme, separator, rest = address.partition("://")
+    if separator and scheme != "file":
+        raise Unsupported(f"the store {address} needs a backend for {scheme}://, which is not here")
+    path = Path(rest if separator else address).expanduser()
+    if not str(path).strip() or "\0" in str(path):
+        raise InvalidName(f"the store address {address!r} is not a directory")
+    if not path.is_absolute():
+        path = Path.cwd() / path
+    return FilesystemBackend(path)
+
+
+def referenced_packs(catalog: Catalog, ulids: Iterable[str] | None = None) -> set[str]:
+    """The packs that the catalog's manifests name."""
+    rows = {row[0] for row in catalog.db.execute("SELECT DISTINCT ulid FROM pack")}
+    return rows if ulids is None else rows & set(ulids)

@@ -1,0 +1,408 @@
+"""Sync: publish what a local directory has and its cache lacks.
+
+Invariant: only groups that are whole and at rest are published, each once per cache however many
+workers made it; what is acknowledged is durable and cannot be lost by any other worker.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from casinductor.deadline import Deadline
+from casinductor.errors import StoreUnavailable
+from casinductor.inductor import triton
+from casinductor.inductor.directory import Found, Unstable, Walk, read_stable, walk
+from casinductor.inductor.entries import Entry, read_entry
+from casinductor.inductor.fingerprint import Fingerprint, refusal, requirement
+from casinductor.inductor.graphs import Graphs
+from casinductor.inductor.layout import RANK, Kind, complete, shareable_mode
+from casinductor.reports import SyncReport
+from casinductor.store.fetch import Unusable
+from casinductor.store.frame import blake3_digest
+from casinductor.store.health import bad_packs, lost_versions
+from casinductor.store.manifest import Artifact, content_of
+from casinductor.store.names import CacheId
+from casinductor.store.pack import MAX_BLOB_BYTES, Blob
+from casinductor.store.publish import Draft, NewGroup, Published, publish
+from casinductor.store.store import Findings, Store
+from casinductor.store.union import Union, resolve, versions
+from casinductor.worker.ownership import Record, read_records
+from casinductor.worker.snapshot import Snapshot
+
+_ATTEMPTS = 6
+_ENTRIES = (Kind.FXGRAPH, Kind.AOTAUTOGRAD)
+#: Entries are read before the Triton folders, as they say which of those they bundle.
+_READ_ORDER = {**RANK, Kind.TRITON: 7, Kind.MODULE: 8}
+_ABOUT_GUARDS = 4096
+
+
+@dataclass
+class Candidate:
+    """A group of the local directory that may have to be published."""
+
+    id: str
+    kind: Kind
+    files: list[Found]
+    replaces: list[bytes] = field(default_factory=list)
+    entry: Entry | None = None
+    artifacts: list[Artifact] = field(default_factory=list)
+    hashes: list[tuple[str, int, bytes]] = field(default_factory=list)
+    dropped: bool = False
+
+    @property
+    def order(self) -> tuple[int, str]:
+        return _READ_ORDER[self.kind], self.files[0].path
+
+
+class Synchronization:
+    """One sync of ``root`` into ``cache``; use once.
+
+    ``snapshot``: what lay there when the cache was loaded; None publishes all there is.
+    ``keep_equivalent`` stores every entry, also those equal by key and guards.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        cache: CacheId,
+        root: str,
+        snapshot: Snapshot | None,
+        worker: Fingerprint,
+        deadline: Deadline,
+        *,
+        keep_equivalent: bool = False,
+        own_record: str = "",
+    ) -> None:
+        self.store = store
+        self.cache = cache
+        self.root = root
+        self.snapshot = snapshot
+        self.worker = worker
+        self.deadline = deadline
+        self.keep_equivalent = keep_equivalent
+        self.report = SyncReport(str(cache))
+        self.findings = Findings()
+        self.unusable = Unusable()
+        self._own_record = own_record
+        self._walk = Walk()
+        self._graphs = Graphs(root, self._walk)
+        self._groups: dict[str, list[Found]] = {}
+        self._claimed: set[str] = set()  # one directory may hold equivalent entries
+
+    def run(self) -> tuple[SyncReport, Snapshot | None]:
+        """Publish; returns the report and, where there was one, the snapshot as of now.
+
+        Raises what the store's operations raise; then nothing was acknowledged.
+        """
+        self._walk = walk(self.root)
+        self._graphs = Graphs(self.root, self._walk)
+        report = self.report
+        report.files_seen, report.junk = self._walk.seen, self._walk.junk
+        report.unknown = len(self._walk.unknown)
+        touched = self._touched()
+        self._look()
+        for attempt in range(_ATTEMPTS):
+            report.attempts = attempt + 1
+            published = self._publish(touched)
+            self._count(published)
+            if not published.conflicts:
+                break
+            self.unusable.packs |= published.conflicts
+        else:
+            raise StoreUnavailable(
+                f"{self.cache}: collectors removed what was published {_ATTEMPTS} times in a row"
+            )
+        report.damage += self.findings.damage
+        return report, self._next_snapshot(touched)
+
+    def _look(self) -> None:
+        """Learn what the store has of this cache and which of it cannot be relied on."""
+        try:
+            self.store.refresh(self.cache.gpu, self.cache.key, self.findings, self.deadline)
+        except StoreUnavailable:
+            self.store.prepare_to_write()  # a store that does not exist yet
+        else:
+            self.unusable = self.store.unusable()
+            self.unusable.packs |= bad_packs(self.store, self.cache)
+
+    def _union(self) -> Union:
+        found = versions(self.store.catalog, self.cache)
+        lost = lost_versions(self.store.catalog, found, self.unusable)
+        return resolve(
+            found, lambda demands: refusal(demands, self.worker), lambda v: v.row not in lost
+        )
+
+    def _touched(self) -> dict[str, bool]:
+        """The paths this cache may publish, and whether each came or changed since the load."""
+        snapshot, found = self.snapshot, self._walk.files
+        if snapshot is None:
+            return dict.fromkeys(found, False)
+        touched: dict[str, bool] = {}
+        records = read_records(self.root)
+        others = [record for name, record in records.items() if name != self._own_record]
+        for path, file in found.items():
+            if snapshot.changed(path, file):
+                if path not in snapshot.own and _brought(others, file) and not _read_since(file):
+                    self.report.foreign += 1
+                else:
+                    touched[path] = True
+            elif path in snapshot.own or snapshot.used(file):
+                touched[path] = False
+            else:
+                self.report.foreign += 1
+        return touched
+
+    def _publish(self, touched: dict[str, bool]) -> Published:
+        union = self._union()
+        candidates = self._candidates(touched, union)
+        if not candidates:
+            return Published()
+        self.store.prepare_to_write()
+        scope = self.cache.gpu
+        self.store.refresh(scope, None, self.findings, self.deadline)
+        draft = Draft(self.store, scope, self.unusable)
+        return publish(
+            self.store,
+            self.cache,
+            draft,
+            self._blobs(candidates, union, draft),
+            lambda: [self._group(c) for c in candidates if _really_new(c)],
+            root=self.root,
+            producer={"fingerprint": self.worker.as_dict()},
+        )
+
+    def _candidates(self, touched: dict[str, bool], union: Union) -> list[Candidate]:
+        """The groups to look into, in the order in which they are read."""
+        groups: dict[tuple[Kind, str], list[Found]] = defaultdict(list)
+        for path in touched:
+            place = self._walk.files[path].place
+            if place.kind is not None:
+                groups[place.kind, place.group].append(self._walk.files[path])
+        entry_ids = self._entry_ids(union)
+        self.report.groups_seen = len(groups)
+        self.report.equivalent = 0
+        chosen = []
+        for (kind, name), members in groups.items():
+            everyone = self._siblings(kind, name, members)
+            candidate = Candidate(entry_ids.get(name, name), kind, everyone)
+            if not self._whole(candidate):
+                self.report.unstable += len(everyone)
+            elif self._wanted(candidate, touched, union):
+                chosen.append(candidate)
+        return sorted(chosen, key=lambda candidate: candidate.order)
+
+    def _siblings(self, kind: Kind, name: str, members: list[Found]) -> list[Found]:
+        """A group is published whole, with those of its files that were not touched."""
+        if kind in _ENTRIES or self.snapshot is None:
+            return members
+        if not self._groups:
+            for file in self._walk.files.values():
+                self._groups.setdefault(file.place.group, []).append(file)
+        return self._groups[name]
+
+    def _entry_ids(self, union: Union) -> dict[str, str]:
+        """The group ids of entries that the cache holds, by path."""
+        rows = self.store.catalog.db.execute(
+            "SELECT a.path, g.gid, g.id FROM artifact a JOIN grp g ON g.id = a.grp"
+            " JOIN manifest m ON m.id = g.manifest"
+            " WHERE m.gpu = ? AND m.key = ? AND g.kind IN (?, ?)",
+            (self.cache.gpu, self.cache.key, *(kind.value for kind in _ENTRIES)),
+        )
+        return {path: gid for path, gid, _ in rows if gid in union.groups}
+
+    def _wanted(self, candidate: Candidate, touched: dict[str, bool], union: Union) -> bool:
+        """Whether the cache lacks this group, as far as can be told without reading it."""
+        live = union.groups.get(candidate.id)
+        if live is None:
+            return True
+        snapshot = self.snapshot
+        changed = snapshot is not None and any(
+            touched.get(file.path) and file.path in snapshot.own for file in candidate.files
+        )
+        known = snapshot.contents.get(candidate.id) if snapshot is not None else None
+        if changed and known is not None:
+            candidate.replaces = [known]  # it had the cache's version and changed it
+            return True
+        self.report.equivalent += 1
+        return False
+
+    def _whole(self, candidate: Candidate) -> bool:
+        names = {file.path.rpartition("/")[2]: file for file in candidate.files}
+        if not complete(candidate.kind, {name: file.mode for name, file in names.items()}):
+            return False
+        for file in candidate.files:
+            if triton.is_group_file(file.path):
+                try:
+                    data = read_stable(self.root, file)
+                except Unstable:
+                    return False
+                if triton.missing_children(file.path, data, set(names)):
+                    return False
+        return True
+
+    def _blobs(
+        self, candidates: list[Candidate], union: Union, draft: Draft
+    ) -> Iterator[Blob]:
+        """Read the candidates and hand out the blobs to store, a default restore's first."""
+        for first in (True, False):
+            for candidate in candidates:
+                for file in candidate.files:
+                    if candidate.dropped:
+                        break
+                    if self._needed(candidate, file) is first:
+                        self.deadline.check()
+                        yield from self._read(candidate, file, union, draft, first)
+
+    def _needed(self, candidate: Candidate, file: Found) -> bool:
+        if candidate.kind is not Kind.TRITON:
+            return file.place.needed
+        return candidate.id.rpartition("/")[2] not in self._graphs.bundled()
+
+    def _read(
+        self, candidate: Candidate, file: Found, union: Union, draft: Draft, needed: bool
+    ) -> Iterator[Blob]:
+        try:
+            data = read_stable(self.root, file)
+        except Unstable:
+            candidate.dropped = True
+            self.report.unstable += len(candidate.files)
+            return
+        if triton.is_group_file(file.path):
+            data = triton.portable(file.path, data)
+        cuts: list[int] = []
+        if candidate.kind in _ENTRIES:
+            self._read_entry(candidate, file, data, union)
+            if candidate.dropped:
+                return
+            cuts = candidate.entry.cuts if candidate.entry else []
+        pieces = cut(data, cuts)
+        digest = pieces[0].hash if len(pieces) == 1 else blake3_digest(data)
+        indexes, fresh = draft.place(pieces)
+        mode = shareable_mode(file.mode)
+        whole = digest if len(pieces) > 1 else b""
+        candidate.artifacts.append(
+            Artifact(file.path, mode, len(data), whole, needed, indexes)
+        )
+        candidate.hashes.append((file.path, mode, digest))
+        self.report.bytes_new += sum(len(blob.data) for blob in fresh)
+        yield from fresh
+
+    def _read_entry(self, candidate: Candidate, file: Found, data: bytes, union: Union) -> None:
+        """Learn an entry's key and guards; drop it if the cache has one that is as good."""
+        parent = file.path.rpartition("/")[0]
+        entry = read_entry(candidate.kind.value, parent.rpartition("/")[2], data)
+        candidate.entry = entry
+        if candidate.kind is Kind.FXGRAPH:
+            self._graphs.learn(file.path, entry)
+        if candidate.replaces:
+            return
+        if entry.guards is None:
+            self.report.opaque += 1
+        elif not self.keep_equivalent:
+            guards = blake3_digest(entry.guards.encode()).hex()[:16]
+            candidate.id = f"{candidate.kind.value}/{entry.key}#{guards}"
+        if candidate.id in union.groups or candidate.id in self._claimed:
+            self.report.equivalent += 1
+            candidate.dropped = True
+        self._claimed.add(candidate.id)
+
+    def _group(self, candidate: Candidate) -> NewGroup:
+        return NewGroup(
+            candidate.id,
+            candidate.kind.value,
+            RANK[candidate.kind],
+            content_of(candidate.hashes),
+            self._demands(candidate),
+            candidate.artifacts,
+            candidate.replaces,
+            _about(candidate.entry),
+        )
+
+    def _demands(self, candidate: Candidate) -> dict[str, Any]:
+        """What a worker must have to load the group; what cannot be read demands everything."""
+        entry = candidate.entry
+        machine_code, on_device, device = candidate.kind is Kind.CPP, False, None
+        if entry is not None and entry.guards is None:
+            machine_code, on_device = True, True
+        elif entry is not None:
+            device, on_device = entry.device, bool(entry.bundled)
+            machine_code = entry.compiles_cpp or any(
+                map(self._graphs.compiles_cpp, entry.fx_keys)
+            )
+        return dict(
+            requirement(
+                self.worker, machine_code=machine_code, device=device, on_device=on_device
+            )
+        )
+
+    def _count(self, published: Published) -> None:
+        report, manifest = self.report, published.manifest
+        report.bytes_uploaded += published.bytes
+        if manifest is None:
+            return
+        report.manifest = manifest.ulid
+        report.groups_added = max(report.groups_added, len(manifest.groups))
+        added = [artifact for group in manifest.groups for artifact in group.artifacts]
+        report.files_added = max(report.files_added, len(added))
+        report.bytes_added = max(report.bytes_added, sum(a.size for a in added))
+        self._claimed.clear()
+
+    def _next_snapshot(self, touched: dict[str, bool]) -> Snapshot | None:
+        """After a sync, everything it considered is the cache's own."""
+        if self.snapshot is None:
+            return None
+        contents = {group: v.content for group, v in self._union().groups.items()}
+        fresh = Snapshot(self.root, contents=contents, keeps_atime=self.snapshot.keeps_atime)
+        fresh.stamps = {path: file.stamp for path, file in self._walk.files.items()}
+        fresh.own = set(touched)
+        return fresh
+
+
+def cut(data: bytes, cuts: list[int]) -> list[Blob]:
+    """``data`` as blobs: cut at the given offsets, and where a run exceeds MAX_BLOB_BYTES."""
+    edges = sorted({0, len(data), *cuts})
+    blobs = []
+    for start, end in zip(edges, edges[1:], strict=False):
+        for at in range(start, end, MAX_BLOB_BYTES):
+            piece = data[at : min(at + MAX_BLOB_BYTES, end)]
+            blobs.append(Blob(blake3_digest(piece), piece))
+    return blobs
+
+
+def _really_new(candidate: Candidate) -> bool:
+    """Whether a candidate that was read is to be published: it may only have been touched."""
+    if candidate.dropped or not candidate.artifacts:
+        return False
+    return content_of(candidate.hashes) not in candidate.replaces
+
+
+def _brought(records: list[Record], file: Found) -> bool:
+    """Whether a restore of another cache put this very file there."""
+    for record in records:
+        known = record.files.get(file.path)
+        if known is not None and known[0][1] == file.stamp.mtime:
+            return known[0][3] == file.stamp.inode
+    return False
+
+
+def _read_since(file: Found) -> bool:
+    return file.atime > file.stamp.mtime
+
+
+def _about(entry: Entry | None) -> dict[str, Any]:
+    """What the manifest tells of an entry, for people and tools."""
+    if entry is None:
+        return {}
+    told: dict[str, Any] = {"key": entry.key, "compile_ns": entry.compile_ns}
+    if entry.guards is None:
+        told["opaque"] = entry.reason
+    else:
+        told["guards"] = entry.guards[:_ABOUT_GUARDS]
+    if entry.fx_keys:
+        told["fx_keys"] = entry.fx_keys
+    if entry.device:
+        told["device"] = entry.device
+    return told

@@ -1,0 +1,52 @@
+"""Remembers, per local directory, which cache brought which file and what it held.
+
+Invariant: a record speaks of a file only while its stamp is unchanged; a lost record costs a
+re-read, never a wrong answer. One file per cache under ``.casinductor/owners``, replaced whole.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+import msgspec
+
+from casinductor.worker import PRIVATE
+from casinductor.worker.lock import private_folder
+
+#: (size, mtime ns, ctime ns, inode): see ``inductor.directory.Stamp``.
+StampTuple = tuple[int, int, int, int]
+
+
+class Record(msgspec.Struct, gc=False):
+    """The files one cache put into this directory: stamp and blake3 by path."""
+
+    cache: str
+    files: dict[str, tuple[StampTuple, bytes]]
+
+
+def write_record(root: str, name: str, record: Record) -> None:
+    """Keep the record as ``name`` (hex); a directory that cannot be written keeps none."""
+    folder = os.path.join(private_folder(root), "owners")
+    temporary = os.path.join(folder, f".{name}.{os.getpid()}")
+    with suppress(OSError):
+        os.makedirs(folder, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(msgspec.msgpack.encode(record))
+        os.replace(temporary, os.path.join(folder, name))
+
+
+def read_records(root: str) -> dict[str, Record]:
+    """All records of a directory by name; damaged ones are passed over."""
+    folder = os.path.join(root, PRIVATE, "owners")
+    records: dict[str, Record] = {}
+    try:
+        found = sorted(os.listdir(folder))
+    except OSError:
+        return records
+    for name in found:
+        with suppress(OSError, msgspec.MsgspecError):
+            if not name.startswith("."):
+                with open(os.path.join(folder, name), "rb") as file:
+                    records[name] = msgspec.msgpack.decode(file.read(), type=Record)
+    return records

@@ -1,0 +1,92 @@
+"""What a local directory held when a cache was loaded, so that a sync can tell what came since.
+
+Invariant: a file counts as used by this worker only if its access time moved after the snapshot;
+where the mount keeps no access times, no foreign file ever counts as used.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from casinductor.worker.lock import private_folder
+
+_SECOND = 1_000_000_000
+
+
+class FileLike(Protocol):
+    """What a snapshot needs to know of a file: see ``inductor.directory.Found``."""
+
+    @property
+    def stamp(self) -> tuple[int, int, int, int]: ...
+    @property
+    def atime(self) -> int: ...
+
+
+@dataclass
+class Snapshot:
+    """``stamps`` by path; ``own``: paths of the loaded cache; ``contents``: its groups' contents;
+    ``keeps_atime``: reads can be seen.
+    """
+
+    root: str
+    stamps: dict[str, tuple[int, int, int, int]] = field(default_factory=dict)
+    own: set[str] = field(default_factory=set)
+    contents: dict[str, bytes] = field(default_factory=dict)
+    keeps_atime: bool = False
+
+    def changed(self, path: str, file: FileLike) -> bool:
+        """Whether the file is new, or not the one that lay there.
+
+        A foreign file's change time is left out, as setting its access time moves it.
+        """
+        before, now = self.stamps.get(path), file.stamp
+        if before is None or path in self.own:
+            return before != now
+        return (before[0], before[1], before[3]) != (now[0], now[1], now[3])
+
+    def used(self, file: FileLike) -> bool:
+        """Whether somebody read the file after its access time was set back."""
+        return self.keeps_atime and file.atime > file.stamp[1]
+
+
+def take_snapshot(
+    root: str, files: Mapping[str, FileLike], own: Iterable[str], contents: dict[str, bytes]
+) -> Snapshot:
+    """Remember ``files``; set the access times of those not ``own`` to before their modification.
+
+    Under relatime the kernel then records the first read (mount(8)).
+    """
+    mine = set(own)
+    snapshot = Snapshot(root, own=mine & files.keys(), contents=dict(contents))
+    foreign = [path for path in files if path not in mine]
+    snapshot.keeps_atime = bool(foreign) and _keeps_atime(root)
+    for path, file in files.items():
+        snapshot.stamps[path] = file.stamp
+    if snapshot.keeps_atime:
+        for path in foreign:
+            modified = files[path].stamp[1]
+            with suppress(OSError):
+                os.utime(os.path.join(root, path), ns=(modified - _SECOND, modified))
+    return snapshot
+
+
+def _keeps_atime(root: str) -> bool:
+    """Try it on a file of our own: does reading move the access time?"""
+    path = os.path.join(private_folder(root), f"atime-{os.getpid()}")
+    try:
+        with open(path, "wb") as file:
+            file.write(b"probe")
+        now = os.stat(path).st_mtime_ns
+        os.utime(path, ns=(now - _SECOND, now))
+        with open(path, "rb") as file:
+            file.read()
+        return os.stat(path).st_atime_ns > now - _SECOND
+    except OSError:
+        return False
+    finally:
+        with suppress(OSError):
+            os.unlink(path)

@@ -1,0 +1,178 @@
+"""Materializes files in a local directory: written aside, then renamed into place in order.
+
+Invariant: no reader ever sees a partial file, nothing is written outside the directory or through
+a link, and nothing at all appears before :meth:`Staging.commit`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from casinductor.deadline import Deadline
+from casinductor.errors import HostilePath, LocalDirectory
+from casinductor.worker import PRIVATE
+from casinductor.worker.lock import private_folder
+
+_MAX_OPEN = 64
+
+
+@dataclass(eq=False)
+class Staged:
+    """A file on its way: final relative path, mode, rank, size, and whether it may be placed."""
+
+    path: str
+    mode: int
+    rank: int
+    size: int
+    temporary: str
+    folder: str | None = None  # placed by renaming this whole folder
+    missing: int = 0  # bytes that have not been written yet
+
+
+class Staging:
+    """A fresh folder inside ``root``'s private one, on the same filesystem as the files' places."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._folder = os.path.join(private_folder(root), f"stage-{os.getpid()}-{id(self):x}")
+        self._files: list[Staged] = []
+        self._open: OrderedDict[str, int] = OrderedDict()
+        self._folders: dict[str, str] = {}
+        self._made = {""}
+
+    def add(self, path: str, mode: int, rank: int, size: int, folder: str | None = None) -> Staged:
+        """Announce a file; with ``folder`` (its parent) it is placed along with its siblings."""
+        number = len(self._files)
+        if folder is None:
+            temporary = f"{self._folder}/{number}"
+        else:
+            if folder not in self._folders:
+                self._folders[folder] = f"{self._folder}/d{len(self._folders)}"
+                os.mkdir(self._folders[folder])
+            temporary = f"{self._folders[folder]}/{path.rpartition('/')[2]}"
+        staged = Staged(path, mode, rank, size, temporary, folder, size)
+        self._files.append(staged)
+        return staged
+
+    def write(self, staged: Staged, data: bytes | memoryview) -> None:
+        """Write a whole file at once."""
+        descriptor = os.open(staged.temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, staged.mode)
+        try:
+            _settle(descriptor, staged)
+            _write_all(descriptor, data, None)
+        finally:
+            os.close(descriptor)
+        staged.missing = 0
+
+    def write_at(self, staged: Staged, offset: int, data: bytes | memoryview) -> None:
+        """Write a part of a file; each byte of it must be written once."""
+        descriptor = self._open.get(staged.temporary)
+        if descriptor is None:
+            descriptor = os.open(staged.temporary, os.O_WRONLY | os.O_CREAT, staged.mode)
+            _settle(descriptor, staged)
+            self._open[staged.temporary] = descriptor
+            if len(self._open) > _MAX_OPEN:
+                os.close(self._open.popitem(last=False)[1])
+        else:
+            self._open.move_to_end(staged.temporary)
+        _write_all(descriptor, data, offset)
+        staged.missing -= len(data)
+
+    def complete(self) -> set[str]:
+        """The paths whose every byte has been written."""
+        return {staged.path for staged in self._files if staged.missing == 0}
+
+    def commit(self, keep: set[str], deadline: Deadline) -> list[Staged]:
+        """Rename the files whose paths are in ``keep`` into place, by rank; return them."""
+        self._close()
+        chosen = sorted(
+            (s for s in self._files if s.path in keep), key=lambda s: (s.rank, s.path)
+        )
+        moved: set[str] = set()
+        for staged in chosen:
+            deadline.check()
+            if staged.folder is None:
+                self._make_parents(staged.path)
+                os.replace(staged.temporary, os.path.join(self.root, staged.path))
+            elif staged.folder not in moved:
+                moved.add(staged.folder)
+                self._place_folder(staged.folder)
+        return chosen
+
+    def remove(self) -> None:
+        self._close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _close(self) -> None:
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+    def _place_folder(self, folder: str) -> None:
+        """Put a whole folder in place at once, so that files of two versions never mix."""
+        target = os.path.join(self.root, folder)
+        self._make_parents(folder)
+        try:
+            os.rename(self._folders[folder], target)
+        except OSError:
+            if not stat.S_ISDIR(os.lstat(target).st_mode):
+                raise
+            os.rename(target, self._folders[folder] + ".old")
+            os.rename(self._folders[folder], target)
+
+    def _make_parents(self, path: str) -> None:
+        parent = path.rpartition("/")[0]
+        if parent in self._made:
+            return
+        self._make_parents(parent)
+        full = os.path.join(self.root, parent)
+        try:
+            os.mkdir(full)
+        except FileExistsError:
+            if not stat.S_ISDIR(os.lstat(full).st_mode):
+                raise HostilePath(f"{full} is not a directory; nothing is written through it")
+        self._made.add(parent)
+
+
+@contextmanager
+def staging(root: str) -> Iterator[Staging]:
+    """A staging area that is gone after the block. Raises :class:`LocalDirectory` for its faults."""
+    stage = Staging(root)
+    try:
+        os.mkdir(stage._folder)
+        yield stage
+    except OSError as error:
+        where = error.filename or root
+        raise LocalDirectory(f"cannot write {where}: {error.strerror or error}") from error
+    finally:
+        stage.remove()
+
+
+def sweep_stages(root: str) -> None:
+    """Remove what killed processes left behind; call it with the directory's lock held."""
+    folder = os.path.join(root, PRIVATE)
+    for name in os.listdir(folder):
+        if name.startswith("stage-"):
+            shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
+
+
+def _settle(descriptor: int, staged: Staged) -> None:
+    """Give a new file its exact mode where the process's umask took bits away."""
+    if stat.S_IMODE(os.fstat(descriptor).st_mode) != staged.mode:
+        os.fchmod(descriptor, staged.mode)
+
+
+def _write_all(descriptor: int, data: bytes | memoryview, offset: int | None) -> None:
+    view = memoryview(data)
+    while view:
+        if offset is None:
+            count = os.write(descriptor, view)
+        else:
+            count = os.pwrite(descriptor, view, offset)
+            offset += count
+        view = view[count:]
