@@ -26,7 +26,6 @@ from casinductor.store.fetch import (
     Losses,
     Plan,
     Unusable,
-    blob_rows,
     fetch,
     frame_rows,
     locate,
@@ -34,10 +33,11 @@ from casinductor.store.fetch import (
 )
 from casinductor.store.frame import blake3_digest
 from casinductor.store.health import lost_versions
+from casinductor.store.manifest import BlobTable
 from casinductor.store.names import CacheId
 from casinductor.store.paths import check_mode, check_path
 from casinductor.store.store import Findings, Store
-from casinductor.store.union import File, Union, Version, files, resolve, versions
+from casinductor.store.union import File, Union, Version, files, paths, resolve, versions
 from casinductor.worker.ownership import Record, StampTuple, read_records, write_record
 from casinductor.worker.staging import Staged, Staging, staging
 
@@ -107,12 +107,11 @@ class Restoration:
             self._verified.update(record.files)
         union = self._restore(found)
         self._finish(union)
-        own = files(self.store.catalog, union.groups.values())
-        paths = {file.path for those in own.values() for file in those}
+        own = paths(self.store.catalog, union.groups.values())
         if self.report.files_written:
-            mine = {path: self._verified[path] for path in paths & self._verified.keys()}
+            mine = {path: self._verified[path] for path in own & self._verified.keys()}
             write_record(self.root, self._record_name, Record(str(self.cache), mine))
-        return Restored(self.report, {g: v.content for g, v in union.groups.items()}, paths)
+        return Restored(self.report, {g: v.content for g, v in union.groups.items()}, own)
 
     def _restore(self, found: list[Version]) -> Union:
         """Resolve, fetch, and on losses try again with what is left, a few times."""
@@ -150,15 +149,15 @@ class Restoration:
 
     def _tasks(self, union: Union) -> list[Task]:
         """The groups with something wanted; those that ask for something hostile are refused."""
-        members = files(self.store.catalog, union.groups.values())
+        needed = self.mode == "needed"
+        members = files(self.store.catalog, union.groups.values(), needed=needed)
         tasks = []
         for version in union.groups.values():
             try:
-                those = [_checked(file, version) for file in members[version.row]]
+                wanted = [_checked(file, version) for file in members[version.row]]
             except HostilePath as error:
                 self.report.refused[str(error)] = self.report.refused.get(str(error), 0) + 1
                 continue
-            wanted = those if self.mode == "all" else [file for file in those if file.needed]
             if wanted:
                 tasks.append(Task(version, wanted))
         self.report.groups = len(tasks)
@@ -225,11 +224,12 @@ class Restoration:
                 folder = file.path.rpartition("/")[0] if whole else None
                 staged = stage.add(file.path, file.mode, task.version.rank, file.size, folder)
                 offset = 0
-                rows, frames = tables.of(file.manifest)
+                table, frames = tables.of(file.manifest)
                 for index in file.blobs:
-                    digest, frame, at, size = rows[index]
+                    digest, size = table.hash(index), table.size[index]
                     if digest not in targets:
-                        placed[digest] = (frames[frame], Located(digest, at, size))
+                        located = Located(digest, table.offset[index], size)
+                        placed[digest] = (frames[table.frame[index]], located)
                     targets[digest].append((staged, offset))
                     offset += size
         barred = [d for d, (f, _) in placed.items() if self.unusable.bars(f.pack, f.offset)]
@@ -294,14 +294,12 @@ class _Tables:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._read: dict[
-            int, tuple[dict[int, tuple[bytes, int, int, int]], dict[int, FrameRef]]
-        ] = {}
+        self._read: dict[int, tuple[BlobTable, dict[int, FrameRef]]] = {}
 
-    def of(self, manifest: int) -> tuple[dict[int, tuple[bytes, int, int, int]], dict[int, FrameRef]]:
+    def of(self, manifest: int) -> tuple[BlobTable, dict[int, FrameRef]]:
         if manifest not in self._read:
             catalog = self._store.catalog
-            self._read[manifest] = (blob_rows(catalog, manifest), frame_rows(catalog, manifest))
+            self._read[manifest] = (catalog.blob_table(manifest), frame_rows(catalog, manifest))
         return self._read[manifest]
 
 

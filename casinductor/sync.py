@@ -188,10 +188,12 @@ class Synchronization:
         for (kind, name), members in groups.items():
             everyone = self._siblings(kind, name, members)
             candidate = Candidate(entry_ids.get(name, name), kind, everyone)
-            if not self._whole(candidate):
-                self.report.unstable += len(everyone)
-            elif self._wanted(candidate, touched, union):
+            if not self._wanted(candidate, touched, union):
+                continue
+            if self._whole(candidate):
                 chosen.append(candidate)
+            else:
+                self.report.unstable += len(everyone)
         return sorted(chosen, key=lambda candidate: candidate.order)
 
     def _siblings(self, kind: Kind, name: str, members: list[Found]) -> list[Found]:

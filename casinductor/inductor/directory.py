@@ -13,7 +13,14 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from casinductor.errors import LocalDirectory
-from casinductor.inductor.layout import Fate, Place, classify, is_junk, is_private_top
+from casinductor.inductor.layout import (
+    Fate,
+    Place,
+    classify,
+    folder_place,
+    is_junk,
+    is_private_top,
+)
 
 
 class Stamp(NamedTuple):
@@ -25,8 +32,7 @@ class Stamp(NamedTuple):
     inode: int
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """One shareable file: relative path, its place, permission bits, stamp, access time (ns)."""
 
     path: str
@@ -54,10 +60,10 @@ def walk(root: str) -> Walk:
     """Walk ``root``; an absent directory is an empty one. Raises :class:`LocalDirectory`."""
     result = Walk()
     try:
-        for entry, path in _entries(root):
+        for entry, path, inherited in _entries(root):
             result.seen += 1
             status = entry.stat(follow_symlinks=False)
-            place = classify(path)
+            place = inherited or classify(path)
             if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
                 result.junk += 1
             elif place.fate is Fate.SHARE:
@@ -79,8 +85,10 @@ def stamp(status: os.stat_result) -> Stamp:
     return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
-def _entries(root: str) -> Iterator[tuple[os.DirEntry[str], str]]:
-    """Every file below ``root`` outside private directories, depth first, in name order."""
+def _entries(root: str) -> Iterator[tuple[os.DirEntry[str], str, Place | None]]:
+    """Every file below ``root`` outside private directories, depth first, in name order, with
+    the place that its folder gives it, if any: thousands of files lie in Triton's folders.
+    """
     pending = [""]
     while pending:
         prefix = pending.pop()
@@ -90,6 +98,7 @@ def _entries(root: str) -> Iterator[tuple[os.DirEntry[str], str]]:
         except (FileNotFoundError, NotADirectoryError):
             continue  # torch renames and removes directories while it works
         folders = []
+        inherited = folder_place(prefix)
         for entry in entries:
             path = prefix + entry.name
             if not entry.is_dir(follow_symlinks=False):
@@ -97,7 +106,7 @@ def _entries(root: str) -> Iterator[tuple[os.DirEntry[str], str]]:
                     path.encode()
                 except UnicodeEncodeError:
                     continue  # no name of torch's; a manifest holds text only
-                yield entry, path
+                yield entry, path, None if is_junk(entry.name) else inherited
             elif not (is_junk(entry.name) or (not prefix and is_private_top(entry.name))):
                 folders.append(path + "/")
         pending.extend(reversed(folders))

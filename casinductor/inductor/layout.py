@@ -101,11 +101,19 @@ def classify(path: str) -> Place:
     return UNKNOWN
 
 
+def folder_place(prefix: str) -> Place | None:
+    """The place that all files of a folder (path with a closing slash) have, unless junk."""
+    if match := _TRITON.fullmatch(prefix + "*"):
+        return Place(Fate.SHARE, Kind.TRITON, match[1], needed=False)
+    return None
+
+
+_JUNK_ENDS = (".lock", ".tmp", ".error", ".pt", "_CxxBuild")
+
+
 def is_junk(name: str) -> bool:
     """Whether a file or directory of this name is unfinished, private, or a cached failure."""
-    return name.startswith((".", "tmp")) or name.endswith(
-        (".lock", ".tmp", ".error", ".pt", "_CxxBuild")
-    )
+    return name.startswith((".", "tmp")) or name.endswith(_JUNK_ENDS)
 
 
 def is_private_top(name: str) -> bool:

@@ -9,6 +9,7 @@ for WAL (sqlite.org/wal.html) and nothing here is shared.
 from __future__ import annotations
 
 import json
+import marshal
 import os
 import sqlite3
 from array import array
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from casinductor.store.frame import blake3_digest
-from casinductor.store.manifest import Manifest
+from casinductor.store.manifest import BlobTable, Manifest
 
 SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -35,19 +36,22 @@ CREATE INDEX pack_ulid ON pack(ulid);
 CREATE TABLE frame(manifest INTEGER NOT NULL, idx INTEGER NOT NULL, pack INTEGER NOT NULL,
     offset INTEGER NOT NULL, stored INTEGER NOT NULL, raw INTEGER NOT NULL,
     codec INTEGER NOT NULL, PRIMARY KEY(manifest, idx)) WITHOUT ROWID;
-CREATE TABLE blob(manifest INTEGER NOT NULL, idx INTEGER NOT NULL, hash BLOB NOT NULL,
-    frame INTEGER NOT NULL, offset INTEGER NOT NULL, size INTEGER NOT NULL,
-    PRIMARY KEY(manifest, idx)) WITHOUT ROWID;
-CREATE INDEX blob_hash ON blob(hash);
+CREATE TABLE blobs(manifest INTEGER PRIMARY KEY, hashes BLOB NOT NULL, frame BLOB NOT NULL,
+    offset BLOB NOT NULL, size BLOB NOT NULL, indexed INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE blob(hash BLOB NOT NULL, manifest INTEGER NOT NULL, frame INTEGER NOT NULL,
+    offset INTEGER NOT NULL, size INTEGER NOT NULL,
+    PRIMARY KEY(hash, manifest)) WITHOUT ROWID;
+CREATE INDEX blob_manifest ON blob(manifest);
 CREATE TABLE grp(id INTEGER PRIMARY KEY, manifest INTEGER NOT NULL, gid TEXT NOT NULL,
     kind TEXT NOT NULL, rank INTEGER NOT NULL, origin TEXT NOT NULL, content BLOB NOT NULL,
-    requires INTEGER NOT NULL, replaces BLOB NOT NULL, about TEXT NOT NULL, seal BLOB NOT NULL);
+    requires INTEGER NOT NULL, replaces BLOB NOT NULL, about TEXT NOT NULL,
+    seal BLOB NOT NULL, needed_seal BLOB NOT NULL);
 CREATE INDEX grp_manifest ON grp(manifest);
 CREATE TABLE artifact(grp INTEGER NOT NULL, path TEXT NOT NULL, mode INTEGER NOT NULL,
     size INTEGER NOT NULL, hash BLOB NOT NULL, needed INTEGER NOT NULL, blobs BLOB NOT NULL);
 CREATE INDEX artifact_grp ON artifact(grp);
 """
-_OF_MANIFEST = ("replaced", "requirement", "pack", "frame", "blob", "grp")
+_OF_MANIFEST = ("replaced", "requirement", "pack", "frame", "blobs", "blob", "grp")
 
 
 class Catalog:
@@ -89,6 +93,33 @@ class Catalog:
         with self.db:
             self.db.execute("BEGIN IMMEDIATE")
             self._insert(manifest, size)
+
+    def blob_table(self, manifest: int) -> BlobTable:
+        """A manifest's blobs by the index its artifacts use."""
+        hashes, *columns = self.db.execute(
+            "SELECT hashes, frame, offset, size FROM blobs WHERE manifest = ?", (manifest,)
+        ).fetchone()
+        return BlobTable(hashes, *(array("Q", column).tolist() for column in columns))
+
+    def index_blobs(self) -> None:
+        """Make every blob findable by its hash; restores alone never need that."""
+        rows = self.db.execute("SELECT manifest FROM blobs WHERE NOT indexed").fetchall()
+        if not rows:
+            return
+        with self.db:
+            self.db.execute("BEGIN IMMEDIATE")
+            for (manifest,) in rows:
+                table = self.blob_table(manifest)
+                self.db.executemany(
+                    "INSERT OR IGNORE INTO blob VALUES (?, ?, ?, ?, ?)",
+                    (
+                        (table.hash(i), manifest, *place)
+                        for i, place in enumerate(
+                            zip(table.frame, table.offset, table.size, strict=True)
+                        )
+                    ),
+                )
+                self.db.execute("UPDATE blobs SET indexed = 1 WHERE manifest = ?", (manifest,))
 
     def drop(self, row_ids: Iterable[int]) -> None:
         """Forget manifests that are gone from the store."""
@@ -138,13 +169,8 @@ class Catalog:
             ),
         )
         table = manifest.blobs
-        many(
-            "INSERT INTO blob VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                (row, i, table.hash(i), table.frame[i], table.offset[i], table.size[i])
-                for i in range(len(table.size))
-            ),
-        )
+        columns = (array("Q", c).tobytes() for c in (table.frame, table.offset, table.size))
+        execute("INSERT INTO blobs VALUES (?, ?, ?, ?, ?, 0)", (row, table.hashes, *columns))
         self._insert_groups(manifest, row)
 
     def _insert_groups(self, manifest: Manifest, manifest_row: int | None) -> None:
@@ -177,15 +203,16 @@ class Catalog:
                     b"".join(group.replaces),
                     json.dumps(group.about),
                     row_seal([artifact[1:] for artifact in artifacts]),
+                    row_seal([artifact[1:] for artifact in artifacts if artifact[5]]),
                 )
             )
-        self.db.executemany("INSERT INTO grp VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", group_rows)
+        self.db.executemany(f"INSERT INTO grp VALUES ({','.join('?' * 12)})", group_rows)
         self.db.executemany("INSERT INTO artifact VALUES (?, ?, ?, ?, ?, ?, ?)", artifact_rows)
 
 
 def row_seal(artifacts: list[tuple[Any, ...]]) -> bytes:
     """A checksum over a group's artifact rows, without their group id."""
-    return blake3_digest(repr(artifacts).encode())[:16]
+    return blake3_digest(marshal.dumps(artifacts, 2))[:16]
 
 
 def chunks(items: list[Any], size: int = 500) -> Iterator[list[Any]]:

@@ -25,7 +25,7 @@ GAP_BYTES = 512 << 10
 #: One request asks for no more stored, and no more decompressed, bytes than this.
 RANGE_BYTES = 8 << 20
 RANGE_RAW_BYTES = 16 << 20
-_IN_FLIGHT = 2
+_OPENERS = 2
 
 
 class FrameRef(NamedTuple):
@@ -80,14 +80,6 @@ class Unusable:
 Plan = dict[FrameRef, list[Located]]
 
 
-def blob_rows(catalog: Catalog, manifest: int) -> dict[int, tuple[bytes, int, int, int]]:
-    """A manifest's blob table: index to (hash, frame index, offset, size)."""
-    rows = catalog.db.execute(
-        "SELECT idx, hash, frame, offset, size FROM blob WHERE manifest = ?", (manifest,)
-    )
-    return {row[0]: (row[1], row[2], row[3], row[4]) for row in rows}
-
-
 def frame_rows(catalog: Catalog, manifest: int) -> dict[int, FrameRef]:
     """A manifest's frames by index."""
     rows = catalog.db.execute(
@@ -103,7 +95,10 @@ def locate(
 ) -> dict[bytes, tuple[FrameRef, Located]]:
     """A usable place of each blob that the catalog knows, of one GPU type or of any."""
     found: dict[bytes, tuple[FrameRef, Located]] = {}
-    for some in chunks(list(hashes)):
+    wanted = list(hashes)
+    if wanted:
+        catalog.index_blobs()
+    for some in chunks(wanted):
         marks = ",".join("?" * len(some))
         rows = catalog.db.execute(
             "SELECT b.hash, b.offset, b.size, p.ulid, f.offset, f.stored, f.raw, f.codec"
@@ -120,26 +115,36 @@ def locate(
     return found
 
 
-def fetch(
-    backend: Backend, plan: Plan, losses: Losses, deadline: Deadline
-) -> Iterator[Opened]:
+def fetch(backend: Backend, plan: Plan, losses: Losses, deadline: Deadline) -> Iterator[Opened]:
     """Read, decompress and verify all of ``plan``, in the order of packs and offsets.
 
-    What fails is added to ``losses``. Raises :class:`DeadlineExceeded` only.
+    One thread reads ahead by a request while two open frames, so that neither waits for the
+    caller. What fails is added to ``losses``. Raises :class:`DeadlineExceeded` only.
     """
-    requests = deque(_requests(plan))
-    with ThreadPoolExecutor(_IN_FLIGHT, "casinductor-fetch") as pool:
-        flying: deque[Future[list[Opened]]] = deque()
+    reader = ThreadPoolExecutor(1, "casinductor-read")
+    openers = ThreadPoolExecutor(_OPENERS, "casinductor-open")
+    with reader, openers:
+        reads = deque(_requests(plan))
+        reading: deque[tuple[list[FrameRef], Future[list[memoryview | None]]]] = deque()
+        opening: deque[Future[Opened]] = deque()
         try:
-            while requests or flying:
-                while requests and len(flying) < _IN_FLIGHT:
-                    deadline.check()
-                    flying.append(pool.submit(_open, backend, requests.popleft(), plan, losses))
-                yield from flying.popleft().result()
+            while reads or reading or opening:
                 deadline.check()
+                while reads and len(reading) < 2:
+                    frames = reads.popleft()
+                    reading.append((frames, reader.submit(_read, backend, frames, plan, losses)))
+                if not opening:
+                    frames, run = reading.popleft()
+                    for frame, stored in zip(frames, run.result(), strict=True):
+                        if stored is not None:
+                            opening.append(
+                                openers.submit(_verified, frame, stored, plan[frame], losses)
+                            )
+                if opening:
+                    yield opening.popleft().result()
         finally:
-            for future in flying:
-                future.cancel()
+            reader.shutdown(wait=False, cancel_futures=True)
+            openers.shutdown(wait=False, cancel_futures=True)
 
 
 def planned_bytes(plan: Plan) -> int:
@@ -170,8 +175,10 @@ def _requests(plan: Plan) -> list[list[FrameRef]]:
     return requests
 
 
-def _open(backend: Backend, frames: list[FrameRef], plan: Plan, losses: Losses) -> list[Opened]:
-    """Fetch one run of frames; if that fails as a whole, each frame by itself."""
+def _read(
+    backend: Backend, frames: list[FrameRef], plan: Plan, losses: Losses
+) -> list[memoryview | None]:
+    """The stored bytes of each frame of one request; if that fails as a whole, one by one."""
     start = frames[0].offset
     length = frames[-1].offset + frames[-1].stored - start
     name = pack_name(frames[0].pack)
@@ -180,17 +187,13 @@ def _open(backend: Backend, frames: list[FrameRef], plan: Plan, losses: Losses) 
     except ObjectMissing:
         losses.packs.add(frames[0].pack)
         losses.blobs.update(blob.hash for frame in frames for blob in plan[frame])
-        return []
+        return [None] * len(frames)
     except CasinductorError as error:
         if len(frames) > 1:
-            return [o for frame in frames for o in _open(backend, [frame], plan, losses)]
+            return [part for frame in frames for part in _read(backend, [frame], plan, losses)]
         _lose(frames[0], plan[frames[0]], str(error), losses)
-        return []
-    opened = []
-    for frame in frames:
-        at = frame.offset - start
-        opened.append(_verified(frame, run[at : at + frame.stored], plan[frame], losses))
-    return opened
+        return [None]
+    return [run[f.offset - start : f.offset - start + f.stored] for f in frames]
 
 
 def _verified(

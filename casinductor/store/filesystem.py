@@ -57,7 +57,7 @@ class FilesystemBackend:
         folder = os.path.dirname(path)
         temporary = path if self.mode == "create" else f"{folder}/.{new_ulid()}.tmp"
         try:
-            descriptor = self._create(folder, temporary)
+            descriptor = self._create(folder, temporary, durable)
         except FileExistsError as error:
             raise NameTaken(f"{path} exists already") from error
         except OSError as error:
@@ -168,12 +168,12 @@ class FilesystemBackend:
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}"
 
-    def _create(self, folder: str, path: str) -> int:
+    def _create(self, folder: str, path: str, durable: bool) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             return os.open(path, flags, 0o666)
         except FileNotFoundError:
-            _make_folders(folder, self.root)
+            _make_folders(folder, self.root, durable)
             return os.open(path, flags, 0o666)
 
     def _publish(self, temporary: str, path: str) -> None:
@@ -252,8 +252,8 @@ def _scan(folder: str) -> list[os.DirEntry[str]]:
         raise store_error(error, "listing", folder) from error
 
 
-def _make_folders(folder: str, root: str) -> None:
-    """Create ``folder`` and make each new entry durable in its parent, up to the root's own."""
+def _make_folders(folder: str, root: str, durable: bool) -> None:
+    """Create ``folder``; if ``durable``, sync each new entry in its parent up to the root's."""
     missing = []
     while not os.path.isdir(folder):
         missing.append(folder)
@@ -261,7 +261,7 @@ def _make_folders(folder: str, root: str) -> None:
     for path in reversed(missing):
         with suppress(FileExistsError):
             os.mkdir(path)
-        if path.startswith(root):
+        if durable and path.startswith(root):
             _sync_folder(os.path.dirname(path))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from casinductor.errors import CasinductorError, Damaged, ObjectMissing
 from casinductor.store import names
 from casinductor.store.catalog import Catalog
-from casinductor.store.fetch import Unusable, blob_rows, frame_rows, locate
+from casinductor.store.fetch import Unusable, frame_rows, locate
 from casinductor.store.names import CacheId
 from casinductor.store.pack import read_footer
 from casinductor.store.store import Store
@@ -42,7 +42,8 @@ def _lost_blobs(catalog: Catalog, manifest: int, unusable: Unusable) -> set[int]
     }
     if not barred:
         return set()
-    suspects = {i: r[0] for i, r in blob_rows(catalog, manifest).items() if r[1] in barred}
+    table = catalog.blob_table(manifest)
+    suspects = {i: table.hash(i) for i, frame in enumerate(table.frame) if frame in barred}
     elsewhere = locate(catalog, set(suspects.values()), unusable)
     return {index for index, digest in suspects.items() if digest not in elsewhere}
 

@@ -148,10 +148,13 @@ def _check(manifest: Manifest) -> None:
     count = len(blobs.size)
     _require(len(blobs.hashes) == count * HASH_BYTES, "the blob table")
     _require(len(blobs.frame) == count == len(blobs.offset), "the blob table")
-    for frame_index, offset, size in zip(blobs.frame, blobs.offset, blobs.size, strict=True):
-        _require(0 <= frame_index < len(frames), "a blob's frame")
-        _require(0 < size <= MAX_BLOB_BYTES, "a blob's size")
-        _require(0 <= offset <= frames[frame_index].raw - size, "a blob's place")
+    if count:
+        _require(0 <= min(blobs.frame) and max(blobs.frame) < len(frames), "a blob's frame")
+        _require(0 < min(blobs.size) and max(blobs.size) <= MAX_BLOB_BYTES, "a blob's size")
+        rooms = [frame.raw for frame in frames]
+        ends = map(int.__add__, blobs.offset, blobs.size)
+        spare = map(int.__sub__, map(rooms.__getitem__, blobs.frame), ends)
+        _require(0 <= min(blobs.offset) and 0 <= min(spare), "a blob's place")
     for group in manifest.groups:
         _require(0 <= group.requires < len(manifest.requirements), "a group's requirement")
         for artifact in group.artifacts:
@@ -159,11 +162,10 @@ def _check(manifest: Manifest) -> None:
 
 
 def _check_artifact(artifact: Artifact, sizes: list[int]) -> None:
-    count = len(sizes)
-    _require(all(0 <= index < count for index in artifact.blobs), "an artifact's blob")
-    _require(sum(sizes[index] for index in artifact.blobs) == artifact.size, "an artifact's size")
-    _require(len(artifact.hash) in (0, HASH_BYTES), "an artifact's hash")
-    _require(bool(artifact.hash) or len(artifact.blobs) == 1, "an artifact's hash")
+    blobs, digest = artifact.blobs, artifact.hash
+    _require(bool(blobs) and min(blobs) >= 0, "an artifact's blob")
+    _require(sum(map(sizes.__getitem__, blobs)) == artifact.size, "an artifact's size")
+    _require(len(digest) == HASH_BYTES or (not digest and len(blobs) == 1), "an artifact's hash")
 
 
 def _require(holds: bool, what: str) -> None:

@@ -63,7 +63,7 @@ class Draft:
         self._sizes: list[int] = []
         self._places: list[tuple[FrameRef, int] | None] = []
         self._any_known = bool(
-            scope and store.catalog.db.execute("SELECT 1 FROM blob LIMIT 1").fetchone()
+            scope and store.catalog.db.execute("SELECT 1 FROM blobs LIMIT 1").fetchone()
         )
 
     def place(self, pieces: list[Blob]) -> tuple[list[int], list[Blob]]:

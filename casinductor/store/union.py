@@ -37,6 +37,7 @@ class Version:
     replaces: tuple[bytes, ...]
     about: str
     seal: bytes
+    needed_seal: bytes
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def versions(catalog: Catalog, cache: CacheId) -> list[Version]:
     """Every version of every group of a cache, from manifests that none of the others replaces."""
     rows = catalog.db.execute(
         "SELECT g.id, g.manifest, g.gid, g.kind, g.rank, g.origin, g.content, r.demands,"
-        " g.replaces, g.about, g.seal FROM manifest m JOIN grp g ON g.manifest = m.id"
+        " g.replaces, g.about, g.seal, g.needed_seal FROM manifest m JOIN grp g ON g.manifest = m.id"
         " LEFT JOIN requirement r ON r.manifest = m.id AND r.idx = g.requires"
         " WHERE m.gpu = ?1 AND m.key = ?2 AND m.ulid NOT IN (SELECT d.ulid FROM replaced d"
         " JOIN manifest c ON c.id = d.manifest WHERE c.gpu = ?1 AND c.key = ?2)",
@@ -108,28 +109,43 @@ def winner(those: list[Version]) -> Version:
     return min(standing, key=lambda version: (version.origin, version.content, version.row))
 
 
-def files(catalog: Catalog, groups: Iterable[Version]) -> dict[int, list[File]]:
-    """The artifacts of each version, by its row. Raises :class:`CatalogDamaged`."""
+def files(
+    catalog: Catalog, groups: Iterable[Version], *, needed: bool = False
+) -> dict[int, list[File]]:
+    """The artifacts of each version by its row, all or those a default restore needs.
+
+    Raises :class:`CatalogDamaged`.
+    """
     by_row = {version.row: version for version in groups}
     raw: dict[int, list[tuple[Any, ...]]] = {row: [] for row in by_row}
     for some in chunks(list(by_row)):
         marks = ",".join("?" * len(some))
         for row, *columns in catalog.db.execute(
             f"SELECT grp, path, mode, size, hash, needed, blobs FROM artifact"
-            f" WHERE grp IN ({marks}) ORDER BY rowid",
-            some,
+            f" WHERE grp IN ({marks}) AND needed >= ? ORDER BY rowid",
+            [*some, int(needed)],
         ):
             raw[row].append(tuple(columns))
     result: dict[int, list[File]] = {}
     for row, columns_of in raw.items():
         version = by_row[row]
-        if row_seal(columns_of) != version.seal:
+        if row_seal(columns_of) != (version.needed_seal if needed else version.seal):
             raise CatalogDamaged(f"group {version.id} fails its checksum in the catalog")
         result[row] = [
             File(version.manifest, c[0], c[1], c[2], c[3], bool(c[4]), array("I", c[5]))
             for c in columns_of
         ]
     return result
+
+
+def paths(catalog: Catalog, groups: Iterable[Version]) -> set[str]:
+    """The paths of all artifacts of these versions."""
+    found: set[str] = set()
+    for some in chunks([version.row for version in groups]):
+        marks = ",".join("?" * len(some))
+        rows = catalog.db.execute(f"SELECT path FROM artifact WHERE grp IN ({marks})", some)
+        found.update(path for (path,) in rows)
+    return found
 
 
 def _split(hashes: bytes) -> tuple[bytes, ...]:

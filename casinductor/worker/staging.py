@@ -20,6 +20,8 @@ from casinductor.worker import PRIVATE
 from casinductor.worker.lock import private_folder
 
 _MAX_OPEN = 64
+#: Files that arrive in parts are gathered in memory up to this many bytes at a time.
+_GATHER_BYTES = 32 << 20
 
 
 @dataclass(eq=False)
@@ -33,6 +35,7 @@ class Staged:
     temporary: str
     folder: str | None = None  # placed by renaming this whole folder
     missing: int = 0  # bytes that have not been written yet
+    buffer: bytearray | None = None  # gathers the parts where memory allows
 
 
 class Staging:
@@ -45,6 +48,7 @@ class Staging:
         self._open: OrderedDict[str, int] = OrderedDict()
         self._folders: dict[str, str] = {}
         self._made = {""}
+        self._gathering = 0
 
     def add(self, path: str, mode: int, rank: int, size: int, folder: str | None = None) -> Staged:
         """Announce a file; with ``folder`` (its parent) it is placed along with its siblings."""
@@ -60,7 +64,7 @@ class Staging:
         self._files.append(staged)
         return staged
 
-    def write(self, staged: Staged, data: bytes | memoryview) -> None:
+    def write(self, staged: Staged, data: bytes | bytearray | memoryview) -> None:
         """Write a whole file at once."""
         descriptor = os.open(staged.temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, staged.mode)
         try:
@@ -72,6 +76,22 @@ class Staging:
 
     def write_at(self, staged: Staged, offset: int, data: bytes | memoryview) -> None:
         """Write a part of a file; each byte of it must be written once."""
+        if staged.buffer is None and staged.missing == staged.size:
+            if self._gathering + staged.size <= _GATHER_BYTES:
+                staged.buffer = bytearray(staged.size)
+                self._gathering += staged.size
+        if staged.buffer is None:
+            self._write_through(staged, offset, data)
+            staged.missing -= len(data)
+            return
+        staged.buffer[offset : offset + len(data)] = data
+        staged.missing -= len(data)
+        if not staged.missing:
+            self.write(staged, staged.buffer)
+            self._gathering -= staged.size
+            staged.buffer = None
+
+    def _write_through(self, staged: Staged, offset: int, data: bytes | memoryview) -> None:
         descriptor = self._open.get(staged.temporary)
         if descriptor is None:
             descriptor = os.open(staged.temporary, os.O_WRONLY | os.O_CREAT, staged.mode)
@@ -82,7 +102,6 @@ class Staging:
         else:
             self._open.move_to_end(staged.temporary)
         _write_all(descriptor, data, offset)
-        staged.missing -= len(data)
 
     def complete(self) -> set[str]:
         """The paths whose every byte has been written."""
@@ -167,7 +186,9 @@ def _settle(descriptor: int, staged: Staged) -> None:
         os.fchmod(descriptor, staged.mode)
 
 
-def _write_all(descriptor: int, data: bytes | memoryview, offset: int | None) -> None:
+def _write_all(
+    descriptor: int, data: bytes | bytearray | memoryview, offset: int | None
+) -> None:
     view = memoryview(data)
     while view:
         if offset is None:
