@@ -68,9 +68,7 @@ class Cache:
         restored.report.seconds = perf_counter() - start
         return restored.report
 
-    def sync(
-        self, seconds: float | None = None, *, keep_equivalent: bool = False
-    ) -> SyncReport:
+    def sync(self, seconds: float | None = None, *, keep_equivalent: bool = False) -> SyncReport:
         """Publish what the local directory has and the cache lacks.
 
         After a :meth:`restore`, artifacts of other caches that this worker did not use are left
@@ -152,5 +150,3 @@ def with_store(settings: Settings, work: Callable[[Store], T]) -> T:
             return work(Store(backend, catalog))
     finally:
         catalog.close()
-
-

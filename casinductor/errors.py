@@ -98,7 +98,7 @@ class DeadlineExceeded(CasinductorError):
 
 
 class Unsupported(CasinductorError):
-    """Something this installation cannot do, such as a codec or an address it has no library for."""
+    """Something this installation cannot do, such as an address it has no backend for."""
 
     code = "unsupported"
     exit_status = 8
@@ -108,7 +108,9 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
-def store_error(error: OSError, doing: str, where: str, *, writing: bool = False) -> StoreUnavailable:
+def store_error(
+    error: OSError, doing: str, where: str, *, writing: bool = False
+) -> StoreUnavailable:
     """Translate an ``OSError`` of a store's filesystem into the tree above.
 
     ``doing`` is a verb phrase ("writing"), ``where`` the path or URL. ENOENT and ESTALE become

@@ -94,9 +94,7 @@ class Restoration:
         """Restore from the cache's manifests; raises what the store's listing raises, and
         :class:`Damaged` where manifests are listed and none can be read.
         """
-        listed = self.store.refresh(
-            self.cache.gpu, self.cache.key, self.findings, self.deadline
-        )
+        listed = self.store.refresh(self.cache.gpu, self.cache.key, self.findings, self.deadline)
         found = versions(self.store.catalog, self.cache)
         if listed and not self.store.catalog.known(self.cache.gpu, self.cache.key):
             raise Damaged(f"no manifest of {self.cache} can be read: {self.findings.damage[0]}")
@@ -117,7 +115,8 @@ class Restoration:
         """Resolve, fetch, and on losses try again with what is left, a few times."""
         for attempt in range(_ATTEMPTS):
             lost = lost_versions(self.store.catalog, found, self.unusable)
-            union = resolve(found, self._judge, lambda version: version.row not in lost)
+            intact = [version for version in found if version.row not in lost]
+            union = resolve(intact, self._judge)
             everything = resolve(found, self._judge) if lost else union
             self.report.lost = len(everything.groups.keys() - union.groups.keys())
             self.report.refused = {why: len(those) for why, those in union.refused.items()}
@@ -202,7 +201,7 @@ class Restoration:
         else:
             data = _content(self.root, found)
             digest = blake3_digest(data)
-            self._verified[file.path] = (tuple(found.stamp), digest)
+            self._verified[file.path] = (found.stamp, digest)
         if digest == file.hash:
             return True
         if version.kind == Kind.TUNING.value and _is_tuning(_content(self.root, found)):
@@ -261,7 +260,7 @@ class Restoration:
                 self.report.groups_restored += 1
         for staged in stage.commit(set(hashes), self.deadline):
             status = os.lstat(os.path.join(self.root, staged.path))
-            self._verified[staged.path] = (tuple(stamp(status)), hashes[staged.path])
+            self._verified[staged.path] = (stamp(status), hashes[staged.path])
             self.report.files_written += 1
 
     def _finish(self, union: Union) -> None:

@@ -18,7 +18,7 @@ from casinductor.errors import InvalidName
 Restore = Literal["needed", "all"]
 
 DEFAULT_STORE = "/data/inductor-caches"
-DEFAULT_LOCAL_DIR = "/tmp/inductor-cache"
+DEFAULT_LOCAL_DIR = "/tmp/inductor-cache"  # noqa: S108 - the path that fal.toolkit uses
 
 
 def default_state_dir() -> Path:
@@ -80,5 +80,7 @@ def _seconds(value: str | None, name: str, default: float) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 < seconds < 1e9:
-        raise InvalidName(f"CASINDUCTOR_{name} is {value!r}; it must be a number of seconds above 0")
+        raise InvalidName(
+            f"CASINDUCTOR_{name} is {value!r}; it must be a number of seconds above 0"
+        )
     return seconds

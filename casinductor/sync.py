@@ -25,7 +25,7 @@ from casinductor.store.frame import blake3_digest
 from casinductor.store.health import bad_packs, lost_versions
 from casinductor.store.manifest import Artifact, content_of
 from casinductor.store.names import CacheId
-from casinductor.store.pack import MAX_BLOB_BYTES, Blob
+from casinductor.store.pack import BREAK, MAX_BLOB_BYTES, Blob
 from casinductor.store.publish import Draft, NewGroup, Published, publish
 from casinductor.store.store import Findings, Store
 from casinductor.store.union import Union, resolve, versions
@@ -131,9 +131,8 @@ class Synchronization:
     def _union(self) -> Union:
         found = versions(self.store.catalog, self.cache)
         lost = lost_versions(self.store.catalog, found, self.unusable)
-        return resolve(
-            found, lambda demands: refusal(demands, self.worker), lambda v: v.row not in lost
-        )
+        intact = (version for version in found if version.row not in lost)
+        return resolve(intact, lambda demands: refusal(demands, self.worker))
 
     def _touched(self) -> dict[str, bool]:
         """The paths this cache may publish, and whether each came or changed since the load."""
@@ -241,15 +240,14 @@ class Synchronization:
                     data = read_stable(self.root, file)
                 except Unstable:
                     return False
-                if triton.missing_children(file.path, data, set(names)):
+                if triton.missing_children(data, set(names)):
                     return False
         return True
 
-    def _blobs(
-        self, candidates: list[Candidate], union: Union, draft: Draft
-    ) -> Iterator[Blob]:
+    def _blobs(self, candidates: list[Candidate], union: Union, draft: Draft) -> Iterator[Blob]:
         """Read the candidates and hand out the blobs to store, a default restore's first."""
         for first in (True, False):
+            yield BREAK
             for candidate in candidates:
                 for file in candidate.files:
                     if candidate.dropped:
@@ -285,9 +283,7 @@ class Synchronization:
         indexes, fresh = draft.place(pieces)
         mode = shareable_mode(file.mode)
         whole = digest if len(pieces) > 1 else b""
-        candidate.artifacts.append(
-            Artifact(file.path, mode, len(data), whole, needed, indexes)
-        )
+        candidate.artifacts.append(Artifact(file.path, mode, len(data), whole, needed, indexes))
         candidate.hashes.append((file.path, mode, digest))
         self.report.bytes_new += sum(len(blob.data) for blob in fresh)
         yield from fresh
@@ -331,13 +327,9 @@ class Synchronization:
             machine_code, on_device = True, True
         elif entry is not None:
             device, on_device = entry.device, bool(entry.bundled)
-            machine_code = entry.compiles_cpp or any(
-                map(self._graphs.compiles_cpp, entry.fx_keys)
-            )
+            machine_code = entry.compiles_cpp or any(map(self._graphs.compiles_cpp, entry.fx_keys))
         return dict(
-            requirement(
-                self.worker, machine_code=machine_code, device=device, on_device=on_device
-            )
+            requirement(self.worker, machine_code=machine_code, device=device, on_device=on_device)
         )
 
     def _count(self, published: Published) -> None:
@@ -365,12 +357,13 @@ class Synchronization:
 
 def cut(data: bytes, cuts: list[int]) -> list[Blob]:
     """``data`` as blobs: cut at the given offsets, and where a run exceeds MAX_BLOB_BYTES."""
-    edges = sorted({0, len(data), *cuts})
     blobs = []
-    for start, end in zip(edges, edges[1:], strict=False):
+    start = 0
+    for end in sorted({len(data), *cuts} - {0}):
         for at in range(start, end, MAX_BLOB_BYTES):
             piece = data[at : min(at + MAX_BLOB_BYTES, end)]
             blobs.append(Blob(blake3_digest(piece), piece))
+        start = end
     return blobs
 
 

@@ -41,11 +41,11 @@ def load_inductor_cache(cache_key: str) -> str:
     return report.state
 
 
-def sync_inductor_cache(cache_key: str, unpacked_dir_hash: str) -> None:
-    """Publish what came or changed since :func:`load_inductor_cache` returned
-    ``unpacked_dir_hash``; with nothing new, nothing is published.
+def sync_inductor_cache(cache_key: str, unpacked_dir_hash: str) -> None:  # noqa: ARG001
+    """Publish what came or changed since the load that returned ``unpacked_dir_hash``.
 
-    Without a load in this process everything shareable in the local directory is published.
+    With nothing new, nothing is published. Without a load in this process everything shareable
+    in the local directory is published.
     Raises :class:`InvalidName` only.
     """
     cache = Cache(cache_key)

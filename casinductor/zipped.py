@@ -33,9 +33,7 @@ _MAX_MEMBER_BYTES = 2 << 30
 Member = tuple[zipfile.ZipInfo, str, Place]
 
 
-def restore_zip(
-    backend: Backend, cache: CacheId, root: str, deadline: Deadline
-) -> Restored | None:
+def restore_zip(backend: Backend, cache: CacheId, root: str, deadline: Deadline) -> Restored | None:
     """Restore everything shareable of the cache's zip into ``root``; None if there is no zip.
 
     Raises :class:`Damaged` for a zip that cannot be read and :class:`HostilePath` for one that
@@ -156,8 +154,6 @@ class _Ranges(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         count = max(0, min(len(buffer), self._size - self._at))
         if count:
-            buffer[:count] = next(
-                iter(self._backend.get_ranges(self._name, [(self._at, count)]))
-            )
+            buffer[:count] = next(iter(self._backend.get_ranges(self._name, [(self._at, count)])))
             self._at += count
         return count

@@ -136,7 +136,7 @@ def read_stable(root: str, found: Found) -> bytes:
 
 
 def open_quietly(path: str) -> int:
-    """A descriptor for reading that follows no link, waits for no FIFO and leaves no access time."""
+    """A descriptor for reading that follows no link, waits for no FIFO, leaves no access time."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     noatime = getattr(os, "O_NOATIME", 0)
     try:

@@ -190,9 +190,10 @@ def _recalled(data: bytes, after: int) -> str | None:
 def _device(data: bytes, payloads: list[Payload]) -> str | None:
     """The accelerator's name that the entry's key was computed with (torch 2.8 and later)."""
     for opcode, start, end in payloads:
-        if opcode in _TEXT and 70 < end - start < 300 and data[start] == 0x5B:
-            if match := _DEVICE_LINE.fullmatch(data, start, end):
-                return match[1].decode("utf-8", "replace")
+        if opcode not in _TEXT or not 70 < end - start < 300 or data[start] != 0x5B:
+            continue
+        if match := _DEVICE_LINE.fullmatch(data, start, end):
+            return match[1].decode("utf-8", "replace")
     return None
 
 
@@ -258,8 +259,9 @@ def components(data: bytes) -> list[tuple[str, str]]:
     """
     found: list[tuple[str, str]] = []
     for opcode, start, end in scan(data):
-        if opcode in _TEXT and end - start > 53 and data[start] == 0x5B:
-            if match := _COMPONENT.match(data, start, end):
-                value = data[match.end() : end].decode("utf-8", "replace")
-                found.append((match[2].decode("utf-8", "replace"), value))
+        if opcode not in _TEXT or end - start < 54 or data[start] != 0x5B:
+            continue
+        if match := _COMPONENT.match(data, start, end):
+            value = data[match.end() : end].decode("utf-8", "replace")
+            found.append((match[2].decode("utf-8", "replace"), value))
     return found

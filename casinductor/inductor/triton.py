@@ -39,7 +39,7 @@ def localize(path: str, data: bytes, root: str) -> bytes:
     return data.replace(_quoted(PLACEHOLDER + "/" + parent), _quoted(root + "/" + parent))
 
 
-def missing_children(path: str, data: bytes, names: set[str]) -> list[str]:
+def missing_children(data: bytes, names: set[str]) -> list[str]:
     """Children that the group file lists and ``names`` (its directory) lacks."""
     return sorted(set(_children(data)) - names)
 

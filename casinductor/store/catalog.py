@@ -20,6 +20,7 @@ from typing import Any
 
 from casinductor.store.frame import blake3_digest
 from casinductor.store.manifest import BlobTable, Manifest
+from casinductor.store.names import CacheId
 
 SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -80,13 +81,16 @@ class Catalog:
         self._connection = _connect(self.path)
         self.inherited = False
 
-    def known(self, gpu: str, key: str | None = None) -> dict[tuple[str, str], int]:
-        """The manifests held for a GPU type or one cache: (key, ulid) to row id."""
+    def known(
+        self, gpu: str | None = None, key: str | None = None
+    ) -> dict[tuple[CacheId, str], int]:
+        """The manifests held of one cache, a GPU type or the whole store: row ids by name."""
         rows = self.db.execute(
-            "SELECT key, ulid, id FROM manifest WHERE gpu = ? AND (?2 IS NULL OR key = ?2)",
+            "SELECT gpu, key, ulid, id FROM manifest"
+            " WHERE (?1 IS NULL OR gpu = ?1) AND (?2 IS NULL OR key = ?2)",
             (gpu, key),
         )
-        return {(row[0], row[1]): row[2] for row in rows}
+        return {(CacheId(row[0], row[1]), row[2]): row[3] for row in rows}
 
     def add(self, manifest: Manifest, size: int) -> None:
         """Index one manifest of ``size`` stored bytes; adding it again changes nothing."""

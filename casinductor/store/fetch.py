@@ -121,10 +121,19 @@ def fetch(backend: Backend, plan: Plan, losses: Losses, deadline: Deadline) -> I
     One thread reads ahead by a request while two open frames, so that neither waits for the
     caller. What fails is added to ``losses``. Raises :class:`DeadlineExceeded` only.
     """
+    requests = _requests(plan)
+    if len(requests) == 1:  # nothing to read ahead of: threads would only cost
+        for frame, stored in zip(
+            requests[0], _read(backend, requests[0], plan, losses), strict=True
+        ):
+            deadline.check()
+            if stored is not None:
+                yield _verified(frame, stored, plan[frame], losses)
+        return
     reader = ThreadPoolExecutor(1, "casinductor-read")
     openers = ThreadPoolExecutor(_OPENERS, "casinductor-open")
     with reader, openers:
-        reads = deque(_requests(plan))
+        reads = deque(requests)
         reading: deque[tuple[list[FrameRef], Future[list[memoryview | None]]]] = deque()
         opening: deque[Future[Opened]] = deque()
         try:
@@ -196,9 +205,7 @@ def _read(
     return [run[f.offset - start : f.offset - start + f.stored] for f in frames]
 
 
-def _verified(
-    frame: FrameRef, stored: memoryview, blobs: list[Located], losses: Losses
-) -> Opened:
+def _verified(frame: FrameRef, stored: memoryview, blobs: list[Located], losses: Losses) -> Opened:
     try:
         raw = decompress(frame.codec, stored, frame.raw)
     except CasinductorError as error:
@@ -219,18 +226,21 @@ def _lose(frame: FrameRef, blobs: list[Located], reason: str, losses: Losses) ->
 
 
 def read_blobs(
-    backend: Backend, catalog: Catalog, hashes: Iterable[bytes], unusable: Unusable
-) -> Iterator[tuple[bytes, bytes]]:
-    """(hash, bytes) of blobs wherever they lie, for rewriting. Raises :class:`Damaged` for loss."""
-    wanted = list(hashes)
-    places = locate(catalog, wanted, unusable)
-    missing = [digest for digest in wanted if digest not in places]
+    backend: Backend, catalog: Catalog, hashes: list[bytes], unusable: Unusable
+) -> dict[bytes, bytes]:
+    """The bytes of blobs wherever they lie, all in memory. Raises :class:`Damaged` for a loss."""
+    places = locate(catalog, hashes, unusable)
     plan: Plan = defaultdict(list)
     for reference, located in places.values():
         plan[reference].append(located)
-    losses = Losses(blobs=set(missing))
+    losses = Losses(blobs={digest for digest in hashes if digest not in places})
+    found: dict[bytes, bytes] = {}
     for raw, blobs in fetch(backend, plan, losses, Deadline(None)):
         for blob in blobs:
-            yield blob.hash, raw[blob.offset : blob.offset + blob.size]
+            found[blob.hash] = raw[blob.offset : blob.offset + blob.size]
     if losses.blobs:
-        raise Damaged(f"{len(losses.blobs)} blobs of {backend.url} are missing or bad")
+        raise Damaged(
+            f"{len(losses.blobs)} blobs of {backend.url} are missing or bad, so nothing that "
+            "needs them can be rewritten"
+        )
+    return found

@@ -31,7 +31,9 @@ Mode = Literal["link", "rename", "create"]
 MODES: tuple[Mode, ...] = ("link", "rename", "create")
 
 #: Filesystems that one kernel alone serves, so that a listing is never out of date.
-_LOCAL_TYPES = frozenset("ext2 ext3 ext4 xfs btrfs zfs f2fs tmpfs overlay ramfs bcachefs".split())
+_LOCAL_TYPES = frozenset(
+    ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay", "bcachefs")
+)
 #: NFS caches attributes and names for up to acdirmax = 60 s on each of two clients (nfs(5)).
 _NETWORK_STALENESS = 600.0
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
@@ -111,7 +113,9 @@ class FilesystemBackend:
 
     def list(self, prefix: str, *, recursive: bool = False) -> list[Listed]:
         if not os.path.isdir(self.root):
-            raise StoreUnavailable(f"the store {self.root} does not exist or is not a directory")
+            if os.path.lexists(self.root) or not os.path.isdir(os.path.dirname(self.root)):
+                raise StoreUnavailable(f"the store {self.root} is not a directory, or not mounted")
+            return []  # a store that nobody has written to yet
         found: list[Listed] = []
         pending = [prefix]
         while pending:
@@ -146,7 +150,9 @@ class FilesystemBackend:
             self.mode = mode
             if self._holds():
                 return mode
-        raise StoreUnavailable(f"{self.root} lets two writers create one name; it cannot be a store")
+        raise StoreUnavailable(
+            f"{self.root} lets two writers create one name; it cannot be a store"
+        )
 
     def _holds(self) -> bool:
         name = f"probes/{new_ulid()}"

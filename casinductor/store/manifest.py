@@ -149,12 +149,12 @@ def _check(manifest: Manifest) -> None:
     _require(len(blobs.hashes) == count * HASH_BYTES, "the blob table")
     _require(len(blobs.frame) == count == len(blobs.offset), "the blob table")
     if count:
-        _require(0 <= min(blobs.frame) and max(blobs.frame) < len(frames), "a blob's frame")
-        _require(0 < min(blobs.size) and max(blobs.size) <= MAX_BLOB_BYTES, "a blob's size")
+        _require(min(blobs.frame) >= 0 and max(blobs.frame) < len(frames), "a blob's frame")
+        _require(min(blobs.size) > 0 and max(blobs.size) <= MAX_BLOB_BYTES, "a blob's size")
         rooms = [frame.raw for frame in frames]
         ends = map(int.__add__, blobs.offset, blobs.size)
         spare = map(int.__sub__, map(rooms.__getitem__, blobs.frame), ends)
-        _require(0 <= min(blobs.offset) and 0 <= min(spare), "a blob's place")
+        _require(min(blobs.offset) >= 0 and min(spare) >= 0, "a blob's place")
     for group in manifest.groups:
         _require(0 <= group.requires < len(manifest.requirements), "a group's requirement")
         for artifact in group.artifacts:

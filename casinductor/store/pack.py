@@ -43,6 +43,10 @@ class Blob(NamedTuple):
     data: bytes
 
 
+#: Stands between blobs that must not share a frame: a default restore's, and the rest.
+BREAK = Blob(b"", b"")
+
+
 class Frame(NamedTuple):
     """A compressed frame: where it lies in its pack, and its sizes in bytes."""
 
@@ -95,6 +99,8 @@ def write_packs(
     """
     laid = side_by_side(blobs)
     while (first := next(laid, None)) is not None:
+        if first is BREAK:
+            continue
         ulid, stream = new_ulid(), _PackStream(codec, level)
         size = backend.put(pack_name(ulid), stream.write(ulid, first, laid))
         yield WrittenPack(ulid, size, stream.frames, stream.spots)
@@ -109,11 +115,14 @@ def side_by_side(blobs: Iterable[Blob]) -> Iterator[Blob]:
     gathered: list[Blob] = []
     size = 0
     for blob in blobs:
-        gathered.append(blob)
-        size += len(blob.data)
-        if size >= GATHER_BYTES:
+        if blob is not BREAK:
+            gathered.append(blob)
+            size += len(blob.data)
+        if size >= GATHER_BYTES or blob is BREAK:
             yield from sorted(gathered, key=_likeness)
             gathered, size = [], 0
+        if blob is BREAK:
+            yield blob
     yield from sorted(gathered, key=_likeness)
 
 
@@ -148,13 +157,16 @@ class _PackStream:
         parts, size, index = [first.data], len(first.data), 0
         self.spots.append(Spot(first.hash, 0, 0, size))
         while self._offset < PACK_BYTES and (blob := next(blobs, None)) is not None:
-            if size + len(blob.data) > FRAME_BYTES[self.codec]:
+            if parts and (blob is BREAK or size + len(blob.data) > FRAME_BYTES[self.codec]):
                 yield b"".join(parts)
                 parts, size, index = [], 0, index + 1
+            if blob is BREAK:
+                continue
             self.spots.append(Spot(blob.hash, index, size, len(blob.data)))
             parts.append(blob.data)
             size += len(blob.data)
-        yield b"".join(parts)
+        if parts:
+            yield b"".join(parts)
 
     def _stored(self, raw_bytes: int, pending: Future[bytes]) -> bytes:
         stored = pending.result()

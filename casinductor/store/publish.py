@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,6 +52,7 @@ class Draft:
     """Collects the blobs of a manifest: each once, new or already in the store.
 
     ``scope`` is the GPU type whose other caches may lend blobs; None lends from this draft only.
+    ``lendable``, if set, are the only packs to lend from.
     """
 
     def __init__(self, store: Store, scope: str | None, unusable: Unusable) -> None:
@@ -59,6 +60,7 @@ class Draft:
         self._scope = scope
         self._unusable = unusable
         self._index: dict[bytes, int] = {}
+        self.lendable: set[str] | None = None
         self._hashes: list[bytes] = []
         self._sizes: list[int] = []
         self._places: list[tuple[FrameRef, int] | None] = []
@@ -72,6 +74,8 @@ class Draft:
         known: dict[bytes, tuple[FrameRef, Located]] = {}
         if fresh and self._any_known:
             known = locate(self._store.catalog, fresh, self._unusable, self._scope)
+            if self.lendable is not None:
+                known = {d: p for d, p in known.items() if p[0].pack in self.lendable}
         for blob in fresh.values():
             self._index[blob.hash] = len(self._sizes)
             self._hashes.append(blob.hash)
@@ -97,10 +101,15 @@ class Draft:
         root: str,
         producer: dict[str, Any],
         replaced: list[str] | None = None,
+        also: Iterable[bytes] = (),
     ) -> Manifest:
-        """The manifest of ``groups``; ``sizes`` gives each pack's bytes. Unused blobs drop out."""
+        """The manifest of ``groups``; ``sizes`` gives each pack's bytes. Blobs that no group uses
+        drop out, but for those in ``also``.
+        """
         ulid = new_ulid()
         table = _Table(self, sizes)
+        for digest in also:
+            table.index(self._index[digest])
         demands: dict[str, tuple[int, dict[str, Any]]] = {}
         finished = []
         for group in groups:
@@ -205,6 +214,7 @@ def publish(
     codec: Codec = Codec.LZ4,
     level: int = 12,
     replaced: list[str] | None = None,
+    also: Iterable[bytes] = (),
 ) -> Published:
     """Store ``blobs``, then the manifest of what ``groups()`` says once they are consumed.
 
@@ -215,14 +225,14 @@ def publish(
     written = sum(pack.size for pack in packs)
     draft.stored(packs)
     finished = groups()
-    if not finished:
+    if not finished and not also:
         for pack in packs:  # nobody can know their names
             store.backend.delete(names.pack(pack.ulid))
         return Published()
     sizes = {row[0]: row[1] for row in store.catalog.db.execute("SELECT ulid, size FROM pack")}
     sizes.update((pack.ulid, pack.size) for pack in packs)
     manifest = draft.manifest(
-        cache, finished, sizes, root=root, producer=producer, replaced=replaced
+        cache, finished, sizes, root=root, producer=producer, replaced=replaced, also=also
     )
     data = encode(manifest, codec)
     written += store.backend.put(cache.manifest(manifest.ulid), [data])

@@ -92,26 +92,29 @@ class Store:
                 raise Damaged(f"{self.backend.url}/FORMAT is {problem}") from None
 
     def refresh(
-        self, gpu: str, key: str | None, findings: Findings, deadline: Deadline
-    ) -> dict[str, Listed]:
-        """Bring the catalog up to date for one cache, or all of a GPU type; return what is listed.
+        self, gpu: str | None, key: str | None, findings: Findings, deadline: Deadline
+    ) -> int:
+        """Bring the catalog up to date for one cache, all of a GPU type, or the whole store.
 
-        Reads only manifests it has not seen. Raises what listing raises.
+        Reads only manifests it has not seen; returns how many are listed. Raises what listing
+        raises.
         """
-        cache = CacheId(gpu, key) if key is not None else None
-        prefix = cache.manifests if cache else f"{names.MANIFESTS}/{gpu}/"
-        listed: dict[tuple[str, str], Listed] = {}
-        for item in self.backend.list(prefix, recursive=cache is None):
+        cache = CacheId(gpu, key) if gpu is not None and key is not None else None
+        prefix = f"{names.MANIFESTS}/" if gpu is None else f"{names.MANIFESTS}/{gpu}/"
+        listed: dict[tuple[CacheId, str], Listed] = {}
+        for item in self.backend.list(
+            cache.manifests if cache else prefix, recursive=cache is None
+        ):
             parsed = names.parse_manifest(item.name)
-            if parsed and parsed[0].gpu == gpu and (cache is None or parsed[0] == cache):
-                listed[parsed[0].key, parsed[1]] = item
+            if parsed and (cache is None or parsed[0] == cache):
+                listed[parsed] = item
         known = self.catalog.known(gpu, key)
         self.catalog.drop(row for name, row in known.items() if name not in listed)
         for (owner, ulid), item in listed.items():
             if (owner, ulid) not in known:
                 deadline.check()
-                self._read(CacheId(gpu, owner), ulid, item, findings)
-        return {item.name: item for item in listed.values()}
+                self._read(owner, ulid, item, findings)
+        return len(listed)
 
     def _read(self, cache: CacheId, ulid: str, item: Listed, findings: Findings) -> None:
         try:
@@ -194,7 +197,7 @@ class Store:
         return 1
 
     def note_use(self, cache: CacheId) -> None:
-        """Leave the mark "restored today" for retention; a store that cannot be written has none."""
+        """Leave the mark "restored today" for retention, if the store can be written."""
         name = cache.use(time.strftime("%Y-%m-%d", time.gmtime()))
         try:
             self.backend.size(name)

@@ -34,10 +34,18 @@ class Version:
     origin: str
     content: bytes
     demands: str
-    replaces: tuple[bytes, ...]
+    replaced: bytes
     about: str
     seal: bytes
     needed_seal: bytes
+
+    @property
+    def replaces(self) -> list[bytes]:
+        """The contents of this group that its producer had and changed."""
+        return [
+            self.replaced[start : start + HASH_BYTES]
+            for start in range(0, len(self.replaced), HASH_BYTES)
+        ]
 
 
 @dataclass(frozen=True)
@@ -69,32 +77,28 @@ def versions(catalog: Catalog, cache: CacheId) -> list[Version]:
     """Every version of every group of a cache, from manifests that none of the others replaces."""
     rows = catalog.db.execute(
         "SELECT g.id, g.manifest, g.gid, g.kind, g.rank, g.origin, g.content, r.demands,"
-        " g.replaces, g.about, g.seal, g.needed_seal FROM manifest m JOIN grp g ON g.manifest = m.id"
+        " g.replaces, g.about, g.seal, g.needed_seal"
+        " FROM manifest m JOIN grp g ON g.manifest = m.id"
         " LEFT JOIN requirement r ON r.manifest = m.id AND r.idx = g.requires"
         " WHERE m.gpu = ?1 AND m.key = ?2 AND m.ulid NOT IN (SELECT d.ulid FROM replaced d"
         " JOIN manifest c ON c.id = d.manifest WHERE c.gpu = ?1 AND c.key = ?2)",
         (cache.gpu, cache.key),
     )
-    return [
-        Version(*row[:8], _split(row[8]), *row[9:])  # the columns are in the order of the fields
-        for row in rows
-    ]
+    return [Version(*row) for row in rows]
 
 
-def resolve(
-    found: Iterable[Version], judge: Judge, usable: Callable[[Version], bool] | None = None
-) -> Union:
-    """Decide which version of each group lives. ``usable`` leaves out versions with lost blobs."""
+def resolve(found: Iterable[Version], judge: Judge) -> Union:
+    """Decide which version of each group lives, of those that ``judge`` lets this worker load."""
     result = Union()
     reasons: dict[str, str | None] = {}
     candidates: dict[str, list[Version]] = defaultdict(list)
     for version in found:
         if version.demands not in reasons:
-            reasons[version.demands] = judge(_demands(version.demands))
+            reasons[version.demands] = judge(demands_of(version.demands))
         reason = reasons[version.demands]
         if reason is not None:
             result.refused.setdefault(reason, []).append(version)
-        elif usable is None or usable(version):
+        else:
             candidates[version.id].append(version)
     result.groups = {group: winner(those) for group, those in candidates.items()}
     return result
@@ -148,13 +152,7 @@ def paths(catalog: Catalog, groups: Iterable[Version]) -> set[str]:
     return found
 
 
-def _split(hashes: bytes) -> tuple[bytes, ...]:
-    return tuple(
-        hashes[start : start + HASH_BYTES] for start in range(0, len(hashes), HASH_BYTES)
-    )
-
-
-def _demands(text: str | None) -> dict[str, Any]:
+def demands_of(text: str | None) -> dict[str, Any]:
     try:
         demands = json.loads(text or "")
     except ValueError as error:

@@ -76,10 +76,10 @@ class Staging:
 
     def write_at(self, staged: Staged, offset: int, data: bytes | memoryview) -> None:
         """Write a part of a file; each byte of it must be written once."""
-        if staged.buffer is None and staged.missing == staged.size:
-            if self._gathering + staged.size <= _GATHER_BYTES:
-                staged.buffer = bytearray(staged.size)
-                self._gathering += staged.size
+        fits = self._gathering + staged.size <= _GATHER_BYTES
+        if staged.buffer is None and staged.missing == staged.size and fits:
+            staged.buffer = bytearray(staged.size)
+            self._gathering += staged.size
         if staged.buffer is None:
             self._write_through(staged, offset, data)
             staged.missing -= len(data)
@@ -110,9 +110,7 @@ class Staging:
     def commit(self, keep: set[str], deadline: Deadline) -> list[Staged]:
         """Rename the files whose paths are in ``keep`` into place, by rank; return them."""
         self._close()
-        chosen = sorted(
-            (s for s in self._files if s.path in keep), key=lambda s: (s.rank, s.path)
-        )
+        chosen = sorted((s for s in self._files if s.path in keep), key=lambda s: (s.rank, s.path))
         moved: set[str] = set()
         for staged in chosen:
             deadline.check()
@@ -154,13 +152,15 @@ class Staging:
             os.mkdir(full)
         except FileExistsError:
             if not stat.S_ISDIR(os.lstat(full).st_mode):
-                raise HostilePath(f"{full} is not a directory; nothing is written through it")
+                raise HostilePath(
+                    f"{full} is not a directory; nothing is written through it"
+                ) from None
         self._made.add(parent)
 
 
 @contextmanager
 def staging(root: str) -> Iterator[Staging]:
-    """A staging area that is gone after the block. Raises :class:`LocalDirectory` for its faults."""
+    """A staging area that is gone after the block; its faults raise :class:`LocalDirectory`."""
     stage = Staging(root)
     try:
         os.mkdir(stage._folder)
@@ -186,9 +186,7 @@ def _settle(descriptor: int, staged: Staged) -> None:
         os.fchmod(descriptor, staged.mode)
 
 
-def _write_all(
-    descriptor: int, data: bytes | bytearray | memoryview, offset: int | None
-) -> None:
+def _write_all(descriptor: int, data: bytes | bytearray | memoryview, offset: int | None) -> None:
     view = memoryview(data)
     while view:
         if offset is None:

@@ -1,0 +1,129 @@
+"""Options that every command shares, before or after its name, and how results are printed.
+
+Invariant: an option given after the command's name wins over one given before it, and both win
+over the environment.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from casinductor.cache import Cache
+    from casinductor.settings import Settings
+
+Function = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Options:
+    """The shared options as given; None and False mean not given."""
+
+    store: str | None = None
+    gpu: str | None = None
+    as_json: bool = False
+    quiet: bool = False
+
+    def merged(self, other: Options) -> Options:
+        """These options, with what ``other`` gives in their place."""
+        return Options(
+            other.store or self.store,
+            other.gpu or self.gpu,
+            other.as_json or self.as_json,
+            other.quiet or self.quiet,
+        )
+
+    def settings(self, local_dir: Path | None = None) -> Settings:
+        """The environment's settings with these options applied."""
+        from casinductor.settings import Settings
+
+        settings = Settings.from_environment()
+        if self.store:
+            settings = replace(settings, store=self.store)
+        if self.gpu:
+            settings = replace(settings, gpu_type=self.gpu)
+        return replace(settings, local_dir=local_dir) if local_dir else settings
+
+    def cache(self, key: str, local_dir: Path | None = None) -> Cache:
+        """The cache of this key on the GPU type of the options, the environment or this worker."""
+        from casinductor.cache import Cache
+
+        return Cache(key, settings=self.settings(local_dir))
+
+    def emit(self, document: Any, lines: Iterable[str]) -> None:
+        """Print JSON with ``--json``, nothing with ``--quiet``, else the lines."""
+        if self.as_json:
+            click.echo(json.dumps(document, indent=2))
+        elif not self.quiet:
+            for line in lines:
+                click.echo(line)
+
+    def table(self, document: Any, title: str, columns: list[str], rows: list[list[str]]) -> None:
+        """Print JSON, nothing, or a table; the first column is text, the others are figures."""
+        if self.as_json or self.quiet:
+            self.emit(document, ())
+            return
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(title=title, title_justify="left")
+        for number, column in enumerate(columns):
+            table.add_column(column, justify="right" if number else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        width = None if sys.stdout.isatty() else 160
+        Console(width=width, markup=False, highlight=False).print(table)
+
+    def warn(self, lines: Iterable[str]) -> None:
+        """What went wrong without stopping the command, on stderr."""
+        for line in lines:
+            click.echo(f"casinductor: {line}", err=True)
+
+
+def global_options(function: Function) -> Function:
+    """Add the shared options as plain parameters."""
+    for option in (
+        click.option("--quiet", is_flag=True, help="Print errors only."),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
+        click.option("--gpu", metavar="TYPE", help="GPU type, e.g. H100 (default: this worker's)."),
+        click.option("--store", metavar="DIR|URL", help="The store (default: $CASINDUCTOR_STORE)."),
+    ):
+        function = option(function)
+    return function
+
+
+def command_options(function: Function) -> Function:
+    """Add the shared options and hand them to the command as its first argument."""
+
+    @global_options
+    @click.pass_context
+    @wraps(function)
+    def wrapper(ctx: click.Context, /, **given: Any) -> Any:
+        names = ("store", "gpu", "as_json", "quiet")
+        own = Options(**{name: given.pop(name) for name in names})
+        return function(_outer(ctx).merged(own), **given)
+
+    return wrapper
+
+
+def _outer(ctx: click.Context) -> Options:
+    found = ctx.find_object(Options)
+    return found if found is not None else Options()
+
+
+def size(count: int) -> str:
+    """Bytes for people: powers of 1,000, as disks are sold."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.2f} {unit}"
+        value /= 1000
+    return f"{value:.2f} TB"

@@ -1,0 +1,47 @@
+"""``casinductor pull``: restore a cache into a local directory.
+
+Invariant: only what this worker may load is written; what was refused or lost is said.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from casinductor.cli.options import Options, command_options
+
+
+@click.command()
+@click.argument("cache")
+@click.option(
+    "--to",
+    "target",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Directory to restore into (default: $CASINDUCTOR_LOCAL_DIR).",
+)
+@click.option(
+    "--restore",
+    "mode",
+    type=click.Choice(["needed", "all"]),
+    help="What a hit needs (default), or everything stored.",
+)
+@click.option("--deadline", type=float, metavar="SECONDS", help="Give up after this time.")
+@command_options
+def command(
+    options: Options, cache: str, target: Path | None, mode: str | None, deadline: float | None
+) -> None:
+    """Restore into DIR what it lacks of CACHE."""
+    from casinductor.errors import CacheNotFound
+    from casinductor.settings import parse_restore
+
+    source = options.cache(cache, target)
+    wanted = parse_restore(mode, "--restore") if mode else None
+    report = source.restore(wanted, deadline)
+    if report.source == "nothing":
+        raise CacheNotFound(f"{source.settings.store} holds no cache {source.id}")
+    options.emit(report.as_dict(), [report.summary()])
+    if options.as_json or options.quiet:
+        options.warn([f"{n} groups refused: {why}" for why, n in report.refused.items()])
+        options.warn(report.damage)

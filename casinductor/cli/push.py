@@ -1,0 +1,45 @@
+"""``casinductor push``: publish a local directory as a cache.
+
+Invariant: the directory is only read; everything shareable in it is published that the cache lacks.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from casinductor.cli.options import Options, command_options
+
+
+@click.command()
+@click.argument("cache")
+@click.option(
+    "--from",
+    "source",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Directory to publish (default: $CASINDUCTOR_LOCAL_DIR).",
+)
+@click.option(
+    "--keep-equivalent",
+    is_flag=True,
+    help="Also store entries that equal a stored one by key and guards.",
+)
+@click.option("--deadline", type=float, metavar="SECONDS", help="Give up after this time.")
+@command_options
+def command(
+    options: Options,
+    cache: str,
+    source: Path | None,
+    keep_equivalent: bool,
+    deadline: float | None,
+) -> None:
+    """Publish what DIR holds and CACHE lacks."""
+    from casinductor.errors import LocalDirectory
+
+    target = options.cache(cache, source)
+    if not Path(target.root).is_dir():
+        raise LocalDirectory(f"there is no directory {target.root} to publish")
+    report = target.sync(deadline, keep_equivalent=keep_equivalent)
+    options.emit(report.as_dict(), [report.summary()])
