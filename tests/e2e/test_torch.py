@@ -87,7 +87,7 @@ def full_hit(job: dict[str, Any]) -> bool:
 
 
 def test_a_second_worker_hits_what_the_first_compiled(fleet: Fleet) -> None:
-    job = {"key": "model/v1", "sizes": [3], "train": True}
+    job = {"key": "model/v1", "sizes": [3]}
     (first,) = fleet.run("w", jobs=[job])
     assert first["miss"] == 2
     assert first["kernels_compiled"] >= 2
@@ -108,7 +108,7 @@ def test_four_cold_workers_lose_nothing(fleet: Fleet) -> None:
         for n, job in enumerate(jobs)
     ]
     firsts = [fleet.result(process)[0] for process in running]
-    assert all(first["miss"] == 1 for first in firsts)
+    assert all(first["miss"] == 2 for first in firsts)
     fifths = fleet.run("fifth", jobs=jobs)
     for first, fifth in zip(firsts, fifths, strict=True):
         assert full_hit(fifth), fifth
@@ -127,7 +127,7 @@ def test_keys_used_in_one_process_stay_apart(fleet: Fleet) -> None:
     assert full_hit(fleet.run("w", jobs=[two])[0])
     fleet.wipe("w")
     (stranger,) = fleet.run("w", jobs=[both])
-    assert stranger["miss"] == 1, "a cache holds what was compiled before it was loaded"
+    assert stranger["miss"] == 2, "a cache holds what was compiled before it was loaded"
     assert first[0]["sync"]["foreign"] > 0
     stored = fleet.folder / "store" / "manifests"
     assert len(list(stored.rglob("*.manifest"))) == 3

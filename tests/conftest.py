@@ -1,0 +1,190 @@
+"""Shared fixtures: workers with stores of their own, synthetic cache trees, and the CUDA corpus."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from casinductor.cache import Cache
+from casinductor.settings import Settings
+
+CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus" / "cuda-trees.tar.zst"
+
+
+@dataclass
+class Fleet:
+    """Workers on one store; each has a state directory of its own, as machines do."""
+
+    folder: Path
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "store"
+
+    def settings(self, worker: str, local: Path | None = None) -> Settings:
+        return Settings(
+            store=str(self.store),
+            local_dir=local or self.folder / "local" / worker,
+            gpu_type="H100",
+            state_dir=self.folder / "state" / worker,
+        )
+
+    def cache(self, worker: str, key: str = "model/v1", local: Path | None = None) -> Cache:
+        return Cache(key, settings=self.settings(worker, local))
+
+    def files(self, pattern: str) -> list[Path]:
+        return sorted(path for path in self.store.rglob(pattern) if path.is_file())
+
+    def stored_bytes(self) -> int:
+        return sum(path.stat().st_size for path in self.files("*"))
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(("CASINDUCTOR_", "TORCHINDUCTOR_CACHE", "TRITON_CACHE")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Fleet:
+    return Fleet(tmp_path)
+
+
+class FxEntry:
+    """Pickles to the shape of torch's CompiledFxGraph: a class by name and a dict of attributes."""
+
+    def __init__(self, **attributes: object) -> None:
+        self.__dict__.update(attributes)
+
+
+def entry_bytes(
+    key: str,
+    *,
+    guards: str | None = None,
+    payload: bytes = b"",
+    source: str = "import torch\n",
+    time_ns: int = 5_000_000_000,
+    bundled: tuple[str, ...] = (),
+) -> bytes:
+    """An fxgraph entry as torch 2.13 lays it out, without torch."""
+    fields: dict[str, object] = {
+        "cache_key": "c" + key[1:],
+        "source_code": source,
+        "guards_expr": guards,
+        "_time_taken_ns": time_ns,
+        "_fx_graph_cache_key": key,
+        "_fx_graph_cache_debug_lines": [f"[{'a' * 51}] gm: GraphModule() {key}"],
+        "_triton_bundle": [(name, payload) for name in bundled] or None,
+        "constants": payload,
+    }
+    return pickle.dumps(FxEntry(**fields), protocol=4)
+
+
+@dataclass
+class Tree:
+    """A synthetic local directory whose files have the names and shapes that torch gives them."""
+
+    root: Path
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed)  # noqa: S311
+
+    def write(self, path: str, data: bytes, mode: int = 0o644) -> Path:
+        target = self.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+        target.chmod(mode)
+        return target
+
+    def noise(self, size: int) -> bytes:
+        return self.random.randbytes(size)
+
+    def graph(
+        self, name: str, *, guards: str | None = None, time_ns: int = 1, payload: bytes = b""
+    ) -> Path:
+        key = "f" + (name * 60)[:51]
+        data = entry_bytes(key, guards=guards, time_ns=time_ns, payload=payload)
+        file = (f"{abs(hash((data, 1))):x}" + name * 60)[:51].replace("0", "a").replace("1", "b")
+        return self.write(f"fxgraph/{key[1:3]}/{key}/{file}", data)
+
+    def kernel(self, name: str, data: bytes | None = None) -> Path:
+        stem = "c" + (name * 60)[:51]
+        self.write(f"{stem[1:3]}/{stem}.main.cpp", f"// {name}\n".encode())
+        return self.write(f"{stem[1:3]}/{stem}.main.so", data or self.noise(3000), 0o755)
+
+    def module(self, name: str) -> Path:
+        stem = "c" + (name * 60)[:51]
+        return self.write(f"{stem[1:3]}/{stem}.py", f"# {name}\n".encode())
+
+    def tuning(self, name: str, choice: int = 1) -> Path:
+        return self.write(f"{name[:2]}/{name * 8}.best_config", b'{"XBLOCK": %d}' % choice)
+
+    def triton(self, name: str) -> Path:
+        folder = f"triton/0/{(name.upper() * 60)[:52]}"
+        children = {f"{name}.cubin": self.noise(2000), f"{name}.json": b'{"num_warps": 4}'}
+        for child, data in children.items():
+            self.write(f"{folder}/{child}", data)
+        paths = {child: f"{self.root}/{folder}/{child}" for child in children}
+        import json
+
+        return self.write(
+            f"{folder}/__grp__{name}.json", json.dumps({"child_paths": paths}).encode()
+        )
+
+    def model(self, name: str) -> Tree:
+        """One of everything."""
+        self.graph(name)
+        self.kernel(name)
+        self.module(name)
+        self.tuning(name)
+        self.triton(name)
+        return self
+
+    def content(self) -> dict[str, bytes]:
+        return content(self.root)
+
+
+def content(root: Path) -> dict[str, bytes]:
+    """Every file below a directory but casinductor's own, by relative path."""
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and ".casinductor" not in path.parts
+    }
+
+
+@pytest.fixture
+def tree(fleet: Fleet) -> Callable[..., Tree]:
+    """Make a synthetic tree as the local directory of a worker."""
+
+    def make(worker: str = "w", seed: int = 0) -> Tree:
+        return Tree(fleet.folder / "local" / worker, seed)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The real CUDA trees, unpacked once."""
+    if not CORPUS.exists():
+        pytest.skip(f"the CUDA corpus is not at {CORPUS}")
+    if shutil.which("zstd") is None:
+        pytest.skip("unpacking the CUDA corpus needs the zstd command")
+    folder = tmp_path_factory.mktemp("corpus")
+    subprocess.run(
+        ["tar", "-I", "zstd -d --long=27", "-xf", str(CORPUS), "-C", str(folder)], check=True
+    )
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+

@@ -1,0 +1,101 @@
+"""What artifacts demand of a worker, and that a mismatch is refused in words."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+
+import pytest
+
+from casinductor.inductor import fingerprint as fp
+
+BASE = fp.Fingerprint(
+    torch="2.13.0 (abc)",
+    triton="3.8.0",
+    accelerator="cuda 13.0",
+    python="cpython-311",
+    platform="linux-x86_64",
+    libc="glibc-2.36",
+    device="NVIDIA H100 80GB HBM3",
+    isa="avx512",
+    flags=("avx2", "avx512f", "fma"),
+)
+CUDA = fp.requirement(BASE, machine_code=False, device=BASE.device, on_device=True)
+MACHINE = fp.requirement(BASE, machine_code=True, device=None, on_device=False)
+
+
+def other(**changes: object) -> fp.Fingerprint:
+    return dataclasses.replace(BASE, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("field", ["torch", "triton", "accelerator", "python", "platform"])
+def test_what_all_artifacts_demand(field: str) -> None:
+    for demands in (CUDA, MACHINE):
+        reason = fp.refusal(demands, other(**{field: "another"}))
+        assert reason is not None
+        assert "another" in reason
+
+
+def test_a_cuda_cache_is_shared_between_processors() -> None:
+    assert fp.refusal(CUDA, other(isa="avx2", flags=("avx2",), libc="musl")) is None
+
+
+def test_machine_code_is_not() -> None:
+    assert "vector ISA" in str(fp.refusal(MACHINE, other(isa="avx2")))
+    assert "libc" in str(fp.refusal(MACHINE, other(libc="glibc-2.31")))
+    assert "avx512f" in str(fp.refusal(MACHINE, other(flags=("avx2", "fma"))))
+    more = (*BASE.flags, "amx_tile")
+    assert fp.refusal(MACHINE, other(flags=more, device="NVIDIA A100")) is None
+
+
+def test_the_device_is_compared_where_there_is_one() -> None:
+    assert "NVIDIA A100" in str(fp.refusal(CUDA, other(device="NVIDIA A100")))
+    assert fp.refusal(CUDA, other(device="none")) is None
+    entry = fp.requirement(BASE, machine_code=False, device="NVIDIA H200", on_device=True)
+    assert fp.refusal(entry, BASE) is not None, "the entry's word counts, not its producer's"
+
+
+def test_a_demand_nobody_knows_is_refused() -> None:
+    assert "does not know" in str(fp.refusal({"moon": "full"}, BASE))
+    assert fp.refusal({**MACHINE, "flags": "avx2"}, BASE) is not None
+
+
+def test_this_worker() -> None:
+    before = set(sys.modules)
+    worker = fp.worker_fingerprint()
+    assert "torch" not in set(sys.modules) - before
+    assert fp.refusal(fp.requirement(worker, machine_code=True, device=None, on_device=True), worker) is None
+    assert worker.python
+    assert worker.platform.startswith("linux")
+
+
+def test_the_vector_isa_follows_torchs_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = ("avx2", "avx512bw", "avx512dq", "avx512f", "avx512vl", "avx512_vnni")
+    monkeypatch.setattr(fp, "_simdlen", lambda: None)
+    for name in ("ATEN_CPU_CAPABILITY", "TORCHINDUCTOR_VEC_ISA_OK"):
+        monkeypatch.delenv(name, raising=False)
+    assert fp._vector_isa(wide) == "avx512 avx512_vnni"
+    assert fp._vector_isa(("avx2",)) == "avx2"
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    assert fp._vector_isa(wide) == "avx2"
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
+    assert fp._vector_isa(wide) == "none"
+    monkeypatch.delenv("ATEN_CPU_CAPABILITY")
+    monkeypatch.setattr(fp, "_simdlen", lambda: 256)
+    assert fp._vector_isa(wide) == "avx2"
+    monkeypatch.setenv("TORCHINDUCTOR_VEC_ISA_OK", "0")
+    assert fp._vector_isa(wide) == "none"
+
+
+@pytest.mark.torch
+def test_torch_agrees_on_its_own_version_and_isa() -> None:
+    torch = pytest.importorskip("torch")
+    from torch._inductor.cpu_vec_isa import x86_isa_checker
+
+    worker = fp.worker_fingerprint()
+    assert worker.torch.startswith(torch.__version__ + " (")
+    assert torch.version.git_version.startswith(worker.torch.split("(")[1][:-1])
+    assert worker.accelerator == (f"cuda {torch.version.cuda}" if torch.version.cuda else "none")
+    for name in x86_isa_checker():
+        if name == "avx512":
+            assert "avx512" in worker.isa
