@@ -138,7 +138,8 @@ class Restoration:
     def _reread(self) -> list[Version]:
         """Blame the catalog before the store: read this cache's manifests anew."""
         catalog = self.store.catalog
-        catalog.drop(catalog.known(self.cache.gpu, self.cache.key).values())
+        known = catalog.known(self.cache.gpu, self.cache.key)
+        catalog.drop(row for row, _ in known.values())
         catalog.inherited = False
         self.store.refresh(self.cache.gpu, self.cache.key, self.findings, self.deadline)
         return versions(catalog, self.cache)

@@ -19,6 +19,7 @@ from casinductor.inductor.entries import Entry, read_entry
 from casinductor.inductor.fingerprint import Fingerprint, refusal, requirement
 from casinductor.inductor.graphs import Graphs
 from casinductor.inductor.layout import RANK, Kind, complete, shareable_mode
+from casinductor.inductor.relations import Relations
 from casinductor.reports import SyncReport
 from casinductor.store.fetch import Unusable
 from casinductor.store.frame import blake3_digest
@@ -121,12 +122,12 @@ class Synchronization:
     def _look(self) -> None:
         """Learn what the store has of this cache and which of it cannot be relied on."""
         try:
-            self.store.refresh(self.cache.gpu, self.cache.key, self.findings, self.deadline)
+            self.unusable = self.store.unusable()
         except StoreUnavailable:
             self.store.prepare_to_write()  # a store that does not exist yet
-        else:
-            self.unusable = self.store.unusable()
-            self.unusable.packs |= bad_packs(self.store, self.cache)
+        self.store.recheck(self.cache, self.findings, self.deadline)
+        self.store.refresh(self.cache.gpu, self.cache.key, self.findings, self.deadline)
+        self.unusable.packs |= bad_packs(self.store, self.cache)
 
     def _union(self) -> Union:
         found = versions(self.store.catalog, self.cache)
@@ -152,7 +153,17 @@ class Synchronization:
                 touched[path] = False
             else:
                 self.report.foreign += 1
+        if self.report.foreign:
+            self._follow(touched)
         return touched
+
+    def _follow(self, touched: dict[str, bool]) -> None:
+        """Take along what the graphs to publish rely on, though another cache brought it."""
+        found = self._walk.files
+        graphs = [path for path in touched if found[path].place.kind is Kind.FXGRAPH]
+        more = Relations(self.root, self._walk).relied_on(graphs) - touched.keys()
+        touched.update(dict.fromkeys(more, False))
+        self.report.foreign -= len(more)
 
     def _publish(self, touched: dict[str, bool]) -> Published:
         union = self._union()

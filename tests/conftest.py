@@ -97,7 +97,7 @@ class Tree:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        self.random = random.Random(self.seed)  # noqa: S311
+        self.random = random.Random(self.seed)
 
     def write(self, path: str, data: bytes, mode: int = 0o644) -> Path:
         target = self.root / path
@@ -186,5 +186,3 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     )
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
-
-

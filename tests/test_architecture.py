@@ -50,13 +50,17 @@ def test_nothing_imports_the_command_line() -> None:
 
 
 def test_only_the_demo_imports_torch() -> None:
-    users = {path.name for path in MODULES if any(n.split(".")[0] == "torch" for n in imported(path))}
+    users = {
+        path.name for path in MODULES if any(n.split(".")[0] == "torch" for n in imported(path))
+    }
     assert users == {"demo_worker.py"}
 
 
 def test_nothing_can_unpickle() -> None:
     for path in MODULES:
-        assert not {n.split(".")[0] for n in imported(path)} & {"pickle", "dill", "cloudpickle"}, path
+        assert not {n.split(".")[0] for n in imported(path)} & {"pickle", "dill", "cloudpickle"}, (
+            path
+        )
 
 
 def test_modules_are_small_and_say_their_invariant() -> None:
@@ -88,5 +92,7 @@ def test_importing_the_package_alone_is_light() -> None:
         "import sys\nbefore = set(sys.modules)\nimport casinductor\n"
         "print(len({m.split('.')[0] for m in set(sys.modules) - before}))"
     )
-    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
     assert int(result.stdout) <= 30, "only importlib and typing, or what they bring"

@@ -89,7 +89,10 @@ def refusal(demands: Mapping[str, object], worker: Fingerprint) -> str | None:
     torch's key holds the name too.
     """
     known: dict[str, str | list[str]] = worker.as_dict()
-    for name, wanted in sorted(demands.items()):
+    order = list(known)
+    for name, wanted in sorted(
+        demands.items(), key=lambda item: order.index(item[0]) if item[0] in known else -1
+    ):
         have = known.get(name)
         if have is None:
             return f"it demands {name!r}, which this version does not know"

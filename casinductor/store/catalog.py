@@ -83,14 +83,14 @@ class Catalog:
 
     def known(
         self, gpu: str | None = None, key: str | None = None
-    ) -> dict[tuple[CacheId, str], int]:
-        """The manifests held of one cache, a GPU type or the whole store: row ids by name."""
+    ) -> dict[tuple[CacheId, str], tuple[int, int]]:
+        """The manifests held of one cache, a GPU type or the store: (row id, size) by name."""
         rows = self.db.execute(
-            "SELECT gpu, key, ulid, id FROM manifest"
+            "SELECT gpu, key, ulid, id, size FROM manifest"
             " WHERE (?1 IS NULL OR gpu = ?1) AND (?2 IS NULL OR key = ?2)",
             (gpu, key),
         )
-        return {(CacheId(row[0], row[1]), row[2]): row[3] for row in rows}
+        return {(CacheId(row[0], row[1]), row[2]): (row[3], row[4]) for row in rows}
 
     def add(self, manifest: Manifest, size: int) -> None:
         """Index one manifest of ``size`` stored bytes; adding it again changes nothing."""
@@ -137,6 +137,11 @@ class Catalog:
             for table in _OF_MANIFEST:
                 self.db.executemany(f"DELETE FROM {table} WHERE manifest = ?", rows)
             self.db.executemany("DELETE FROM manifest WHERE id = ?", rows)
+
+    def forget(self, ulid: str) -> None:
+        """Drop a manifest of this name, so that the next refresh reads it again."""
+        rows = self.db.execute("SELECT id FROM manifest WHERE ulid = ?", (ulid,)).fetchall()
+        self.drop(row for (row,) in rows)
 
     def _insert(self, manifest: Manifest, size: int) -> None:
         execute, many = self.db.execute, self.db.executemany

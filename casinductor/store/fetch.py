@@ -91,9 +91,16 @@ def frame_rows(catalog: Catalog, manifest: int) -> dict[int, FrameRef]:
 
 
 def locate(
-    catalog: Catalog, hashes: Iterable[bytes], unusable: Unusable, gpu: str | None = None
+    catalog: Catalog,
+    hashes: Iterable[bytes],
+    unusable: Unusable,
+    gpu: str | None = None,
+    only: set[str] | None = None,
 ) -> dict[bytes, tuple[FrameRef, Located]]:
-    """A usable place of each blob that the catalog knows, of one GPU type or of any."""
+    """A usable place of each blob that the catalog knows, of one GPU type or of any.
+
+    With ``only``, places in other packs than those are passed over.
+    """
     found: dict[bytes, tuple[FrameRef, Located]] = {}
     wanted = list(hashes)
     if wanted:
@@ -110,7 +117,9 @@ def locate(
         )
         for digest, offset, size, *frame in rows:
             reference = FrameRef(*frame)
-            if digest not in found and not unusable.bars(reference.pack, reference.offset):
+            if digest in found or (only is not None and reference.pack not in only):
+                continue
+            if not unusable.bars(reference.pack, reference.offset):
                 found[digest] = (reference, Located(digest, offset, size))
     return found
 

@@ -73,9 +73,7 @@ class Draft:
         fresh: dict[bytes, Blob] = {b.hash: b for b in pieces if b.hash not in self._index}
         known: dict[bytes, tuple[FrameRef, Located]] = {}
         if fresh and self._any_known:
-            known = locate(self._store.catalog, fresh, self._unusable, self._scope)
-            if self.lendable is not None:
-                known = {d: p for d, p in known.items() if p[0].pack in self.lendable}
+            known = locate(self._store.catalog, fresh, self._unusable, self._scope, self.lendable)
         for blob in fresh.values():
             self._index[blob.hash] = len(self._sizes)
             self._hashes.append(blob.hash)

@@ -7,6 +7,7 @@ cannot be read is reported in :class:`Findings` and skipped, so one bad object c
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from casinductor.errors import (
 from casinductor.store import names
 from casinductor.store.backend import Backend, Listed
 from casinductor.store.catalog import Catalog
-from casinductor.store.fetch import FrameRef, Losses, Unusable
+from casinductor.store.fetch import Losses, Unusable
 from casinductor.store.filesystem import MODES, FilesystemBackend
 from casinductor.store.frame import blake3_digest
 from casinductor.store.manifest import Manifest, decode
@@ -34,6 +35,8 @@ from casinductor.store.names import CacheId
 from casinductor.store.ulid import is_ulid, new_ulid
 
 FORMAT_VERSION = 1
+#: How many manifests a sync reads again at most.
+RECHECKED = 16
 
 
 @dataclass
@@ -109,12 +112,34 @@ class Store:
             if parsed and (cache is None or parsed[0] == cache):
                 listed[parsed] = item
         known = self.catalog.known(gpu, key)
-        self.catalog.drop(row for name, row in known.items() if name not in listed)
+        changed = {
+            name
+            for name, (_, size) in known.items()
+            if name not in listed or listed[name].size != size
+        }
+        self.catalog.drop(known.pop(name)[0] for name in changed)
         for (owner, ulid), item in listed.items():
             if (owner, ulid) not in known:
                 deadline.check()
                 self._read(owner, ulid, item, findings)
         return len(listed)
+
+    def recheck(self, cache: CacheId, findings: Findings, deadline: Deadline) -> None:
+        """Read again what the catalog knew of a cache, as its manifests may have rotted since.
+
+        At most :data:`RECHECKED` of them, chosen at random, so that a sync's cost stays flat.
+        """
+        known = sorted(ulid for _, ulid in self.catalog.known(cache.gpu, cache.key))
+        for ulid in random.sample(known, min(len(known), RECHECKED)):
+            deadline.check()
+            try:
+                self.read_manifest(cache, ulid)
+            except Damaged as error:
+                findings.damage.append(str(error))
+                self._mark(f"{ulid}.manifest", {"cache": str(cache), "reason": str(error)})
+                self.catalog.forget(ulid)
+            except ObjectMissing:
+                self.catalog.forget(ulid)
 
     def _read(self, cache: CacheId, ulid: str, item: Listed, findings: Findings) -> None:
         try:
@@ -123,6 +148,8 @@ class Store:
             return  # compacted away between the listing and now
         except CasinductorError as error:
             findings.damage.append(str(error))
+            if isinstance(error, Damaged):
+                self._mark(f"{ulid}.manifest", {"cache": str(cache), "reason": str(error)})
             return
         self.catalog.add(manifest, item.size)
         findings.manifests_read += 1
@@ -157,10 +184,17 @@ class Store:
         return {u for item in listed if is_ulid(u := item.name.rpartition("/")[2])}
 
     def unusable(self) -> Unusable:
-        """What new manifests may not rely on: condemned packs, and marks of failed verification."""
+        """What new manifests may not rely on: condemned packs, and marks of failed verification.
+
+        Manifests that another worker could not read are forgotten, to be read again.
+        """
         result = Unusable(packs=self.condemned())
         for item in self.backend.list(f"{names.QUARANTINE}/"):
-            pack, _, offset = item.name.rpartition("/")[2].removesuffix(".mark").partition("-")
+            marked = item.name.rpartition("/")[2].removesuffix(".mark")
+            if marked.endswith(names.MANIFEST_SUFFIX):
+                self.catalog.forget(marked.removesuffix(names.MANIFEST_SUFFIX))
+                continue
+            pack, _, offset = marked.partition("-")
             if not is_ulid(pack):
                 continue
             if offset.isdecimal():
@@ -177,19 +211,18 @@ class Store:
         """
         written = 0
         for frame, reason in losses.frames.items():
-            written += self._mark(f"{frame.pack}-{frame.offset}", frame, reason)
+            fields: dict[str, object] = {"frame": list(frame), "reason": reason}
+            written += self._mark(f"{frame.pack}-{frame.offset}", fields)
         return written
 
     def quarantine_pack(self, ulid: str, reason: str) -> int:
         """Mark a whole pack, whose end or size is wrong."""
-        return self._mark(ulid, None, reason)
+        return self._mark(ulid, {"reason": reason})
 
-    def _mark(self, name: str, frame: FrameRef | None, reason: str) -> int:
-        found = {"found_ms": int(time.time() * 1000), "reason": reason}
-        if frame is not None:
-            found["frame"] = list(frame)
+    def _mark(self, name: str, fields: dict[str, object]) -> int:
+        text = json.dumps({**fields, "found_ms": int(time.time() * 1000)}, sort_keys=True)
         try:
-            self.backend.put(f"{names.QUARANTINE}/{name}.mark", [json.dumps(found).encode()])
+            self.backend.put(f"{names.QUARANTINE}/{name}.mark", [text.encode()])
         except NameTaken:
             return 1
         except StoreUnavailable:

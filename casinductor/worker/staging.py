@@ -115,8 +115,7 @@ class Staging:
         for staged in chosen:
             deadline.check()
             if staged.folder is None:
-                self._make_parents(staged.path)
-                os.replace(staged.temporary, os.path.join(self.root, staged.path))
+                self._place_file(staged)
             elif staged.folder not in moved:
                 moved.add(staged.folder)
                 self._place_folder(staged.folder)
@@ -129,6 +128,15 @@ class Staging:
     def _close(self) -> None:
         while self._open:
             os.close(self._open.popitem()[1])
+
+    def _place_file(self, staged: Staged) -> None:
+        self._make_parents(staged.path)
+        target = os.path.join(self.root, staged.path)
+        try:
+            os.replace(staged.temporary, target)
+        except IsADirectoryError:
+            os.rename(target, staged.temporary + ".old")
+            os.replace(staged.temporary, target)
 
     def _place_folder(self, folder: str) -> None:
         """Put a whole folder in place at once, so that files of two versions never mix."""

@@ -1,4 +1,4 @@
-"""A worker in a fresh process: restores, compiles with the real torch, syncs, and says what happened.
+"""A worker in a fresh process: restores, compiles with the real torch, syncs, reports.
 
 Reads a JSON object from argv: ``jobs`` is a list of {key, sizes, seed, width, dynamic}; ``foreign``
 sizes are compiled before anything is loaded. Prints one line of JSON.
@@ -28,9 +28,7 @@ def main() -> None:
         layers = [torch.nn.Linear(16, width), torch.nn.ReLU(), torch.nn.Linear(width, 8)]
         if job.get("tanh"):
             layers.insert(1, torch.nn.Tanh())
-        model = torch.compile(
-            torch.nn.Sequential(*layers), dynamic=job.get("dynamic", False)
-        )
+        model = torch.compile(torch.nn.Sequential(*layers), dynamic=job.get("dynamic", False))
         results = []
         for size in job["sizes"]:
             torch.manual_seed(size)

@@ -88,9 +88,11 @@ def test_nothing_is_executed(tmp_path: Path) -> None:
 
 json_like = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.text(max_size=9), inner, max_size=4)
-    | st.tuples(inner, inner),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(max_size=9), inner, max_size=4)
+        | st.tuples(inner, inner)
+    ),
     max_leaves=20,
 )
 
@@ -137,7 +139,7 @@ def test_a_length_that_announces_the_world_costs_nothing() -> None:
 
 
 def test_the_corpus_is_read_whole(corpus: Path) -> None:
-    paths = [p for p in corpus.glob("*/fxgraph/*/*/*")] + [*corpus.glob("*/aotautograd/*/*")]
+    paths = [*corpus.glob("*/fxgraph/*/*/*"), *corpus.glob("*/aotautograd/*/*")]
     assert len(paths) >= 16
     for path in paths:
         kind = path.relative_to(corpus).parts[1]

@@ -64,7 +64,10 @@ def test_this_worker() -> None:
     before = set(sys.modules)
     worker = fp.worker_fingerprint()
     assert "torch" not in set(sys.modules) - before
-    assert fp.refusal(fp.requirement(worker, machine_code=True, device=None, on_device=True), worker) is None
+    assert (
+        fp.refusal(fp.requirement(worker, machine_code=True, device=None, on_device=True), worker)
+        is None
+    )
     assert worker.python
     assert worker.platform.startswith("linux")
 
