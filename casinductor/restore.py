@@ -244,9 +244,8 @@ class Restoration:
     def _write(self, stage: Staging, staged: Staged, offset: int, data: memoryview) -> None:
         if len(data) == staged.size:
             if triton.is_group_file(staged.path):
-                stage.write(staged, triton.localize(staged.path, bytes(data), self.root))
-            else:
-                stage.write(staged, data)
+                data = memoryview(triton.localize(staged.path, bytes(data), self.root))
+            stage.write(staged, data)
         else:
             stage.write_at(staged, offset, data)
         self.report.bytes_written += len(data)

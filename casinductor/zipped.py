@@ -126,8 +126,12 @@ def _extract(
 
 def _has(local: Walk, root: str, info: zipfile.ZipInfo, path: str) -> bool:
     found = local.files.get(path)
-    if found is None or found.stamp.size != info.file_size:
-        return triton.is_group_file(path) and found is not None
+    if found is None:
+        return False
+    if triton.is_group_file(path):
+        return True  # placed with its siblings, its paths made local
+    if found.stamp.size != info.file_size:
+        return False
     try:
         return zlib.crc32(read_stable(root, found)) == info.CRC
     except Unstable:

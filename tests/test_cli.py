@@ -1,0 +1,197 @@
+"""The command line as a user runs it: in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Fleet, Tree, content
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+COMMANDS = ("push", "pull", "ls", "stats", "compact", "demo")
+
+
+@pytest.fixture
+def run(fleet: Fleet) -> Any:
+    def run_command(*arguments: object, **extra: str) -> subprocess.CompletedProcess[str]:
+        environment = {
+            **os.environ,
+            "CASINDUCTOR_STORE": str(fleet.store),
+            "CASINDUCTOR_STATE_DIR": str(fleet.folder / "state/cli"),
+            "CASINDUCTOR_GPU_TYPE": "H100",
+            **extra,
+        }
+        return subprocess.run(
+            [sys.executable, "-m", "casinductor", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
+        )
+
+    return run_command
+
+
+def as_json(result: subprocess.CompletedProcess[str]) -> Any:
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_push_and_pull(run: Any, fleet: Fleet) -> None:
+    made = Tree(fleet.folder / "made").model("ab")
+    pushed = as_json(run("push", "m/v1", "--from", made.root, "--json"))
+    assert pushed["groups_added"] == 5
+    assert pushed["files_seen"] == 8
+    assert pushed["bytes_uploaded"] == sum(
+        path.stat().st_size for path in fleet.files("*.pack") + fleet.files("*.manifest")
+    )
+    target = fleet.folder / "pulled"
+    pulled = as_json(run("--json", "pull", "m/v1", "--to", target, "--restore", "all"))
+    assert pulled["files_written"] == 8
+    assert pulled["refused"] == 0
+    assert pulled["bytes_read"] > 0
+    assert pulled["bytes_written"] == sum(map(len, content(target).values()))
+    assert set(content(target)) == set(made.content())
+    again = as_json(run("push", "m/v1", "--from", made.root, "--json"))
+    assert (again["groups_added"], again["bytes_uploaded"]) == (0, 0)
+    assert not (made.root / ".casinductor" / "stage").exists()
+
+
+def test_stats_and_ls(run: Any, fleet: Fleet) -> None:
+    Tree(fleet.folder / "one").model("ab")
+    Tree(fleet.folder / "two", seed=4).model("cd")
+    for key in ("one", "two"):
+        assert run("push", key, "--from", fleet.folder / key).returncode == 0
+    whole = as_json(run("stats", "--json"))
+    assert whole["groups"] == 10
+    assert whole["artifacts"] == 16
+    assert whole["packs"] == whole["manifests"] == whole["caches"] == 2
+    objects = fleet.files("*.pack") + fleet.files("*.manifest")
+    assert whole["stored_bytes"] == sum(path.stat().st_size for path in objects)
+    assert whole["unique_bytes"] <= whole["logical_bytes"]
+    one = as_json(run("stats", "one", "--json"))
+    assert (one["groups"], one["packs"]) == (5, 1)
+    listed = as_json(run("ls", "--json"))
+    assert [line["key"] for line in listed] == ["one", "two"]
+    groups = as_json(run("ls", "one", "--json"))
+    assert {line["kind"] for line in groups} == {"cpp", "fxgraph", "module", "best_config", "triton"}
+    for command in (["ls"], ["ls", "one"], ["stats"], ["stats", "two"]):
+        shown = run(*command)
+        assert shown.returncode == 0
+        assert "one" in shown.stdout or "stored" in shown.stdout or "group" in shown.stdout
+
+
+def test_compact(run: Any, fleet: Fleet) -> None:
+    for name in ("ab", "cd"):
+        Tree(fleet.folder / name).model(name)
+        run("push", "m", "--from", fleet.folder / name)
+    report = as_json(run("compact", "m", "--json"))
+    assert report["manifests_replaced"] == 2
+    assert len(fleet.files("*.manifest")) == 1
+    assert as_json(run("compact", "m", "--json"))["manifests_replaced"] == 0
+    assert as_json(run("pull", "m", "--to", fleet.folder / "x", "--json"))["lost"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (["pull", "absent", "--to", "{tmp}/x"], 5, "holds no cache H100/absent"),
+        (["stats", "absent"], 5, "holds no cache"),
+        (["ls", "absent"], 5, "holds no cache"),
+        (["compact", "absent"], 5, "holds no cache"),
+        (["push", "../x", "--from", "{tmp}"], 2, "cache key '../x'"),
+        (["pull", "a//b", "--to", "{tmp}/x"], 2, "empty part"),
+        (["push", "m", "--from", "{tmp}/absent"], 6, "there is no directory"),
+        (["--store", "{tmp}/no/such", "pull", "m", "--to", "{tmp}/x"], 3, "not mounted"),
+        (["--store", "s3://b/p", "ls"], 8, "s3://"),
+        (["--gpu", "a/b", "stats", "m"], 2, "GPU type"),
+        (["pull", "m", "--to", "{tmp}/x", "--restore", "some"], 2, "Invalid value"),
+        (["frobnicate"], 2, "No such command"),
+    ],
+)
+def test_errors_are_one_line_and_a_status(
+    run: Any, tmp_path: Path, arguments: list[str], status: int, says: str
+) -> None:
+    (tmp_path / "store").mkdir(exist_ok=True)
+    result = run(*(argument.replace("{tmp}", str(tmp_path)) for argument in arguments))
+    assert result.returncode == status, result.stderr
+    assert says in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    if status != 2 or result.stderr.startswith("casinductor:"):
+        assert len(result.stderr.splitlines()) == 1
+
+
+def test_quiet_prints_nothing(run: Any, fleet: Fleet) -> None:
+    made = Tree(fleet.folder / "made").model("ab")
+    for command in (
+        ["push", "m", "--from", made.root],
+        ["pull", "m", "--to", fleet.folder / "x"],
+        ["ls"],
+        ["stats"],
+        ["compact", "m"],
+    ):
+        result = run(*command, "--quiet")
+        assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_settings_come_from_the_environment(run: Any, fleet: Fleet) -> None:
+    made = Tree(fleet.folder / "made").model("ab")
+    result = run("push", "m", "--json", CASINDUCTOR_LOCAL_DIR=str(made.root))
+    assert as_json(result)["groups_added"] == 5
+    bad = run("pull", "m", CASINDUCTOR_RESTORE_DEADLINE="soon")
+    assert (bad.returncode, "CASINDUCTOR_RESTORE_DEADLINE" in bad.stderr) == (2, True)
+
+
+def test_no_command_but_the_demo_imports_torch(fleet: Fleet) -> None:
+    code = (
+        "import sys\nfrom casinductor.cli.main import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
+        "assert 'torch' not in sys.modules"
+    )
+    Tree(fleet.folder / "made").model("ab")
+    for command in (
+        ["push", "m", "--from", fleet.folder / "made"],
+        ["pull", "m", "--to", fleet.folder / "x"],
+        ["stats"],
+        ["--help"],
+    ):
+        arguments = ["--store", str(fleet.store), *map(str, command)]
+        subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
+
+
+def test_every_command_and_option_is_documented(run: Any) -> None:
+    text = (DOCS / "cli.md").read_text()
+    for command in COMMANDS:
+        assert f"## casinductor {command}" in text
+        section = text.split(f"## casinductor {command}")[1].split("\n## ")[0]
+        shown = run(command, "--help").stdout
+        for word in shown.split():
+            if word.startswith("--") and word.rstrip(",") not in ("--help",):
+                assert f"`{word.rstrip(',')}" in section + text.split("## casinductor")[0], word
+
+
+def test_every_exit_status_and_code_is_documented() -> None:
+    from casinductor import errors
+
+    text = (DOCS / "cli.md").read_text()
+    for error in vars(errors).values():
+        if isinstance(error, type) and issubclass(error, errors.CasinductorError):
+            assert f"`{error.code}`" in text, error
+            row = next(line for line in text.splitlines() if f"`{error.code}`" in line)
+            assert f"| {error.exit_status} |" in row
+
+
+def test_every_setting_is_documented() -> None:
+    text = (DOCS / "cli.md").read_text()
+    source = (DOCS.parent / "casinductor/settings.py").read_text()
+    import re
+
+    for name in set(re.findall(r'text\("(\w+)"\)', source)):
+        assert f"`CASINDUCTOR_{name}`" in text, name
