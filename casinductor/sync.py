@@ -89,6 +89,7 @@ class Synchronization:
         self.unusable = Unusable()
         self._own_record = own_record
         self._walk = Walk()
+        self._seen = Union()
         self._graphs = Graphs(root, self._walk)
         self._groups: dict[str, list[Found]] = {}
         self._claimed: set[str] = set()  # one directory may hold equivalent entries
@@ -166,7 +167,7 @@ class Synchronization:
         self.report.foreign -= len(more)
 
     def _publish(self, touched: dict[str, bool]) -> Published:
-        union = self._union()
+        union = self._seen = self._union()
         candidates = self._candidates(touched, union)
         if not candidates:
             return Published()
@@ -359,7 +360,8 @@ class Synchronization:
         """After a sync, everything it considered is the cache's own."""
         if self.snapshot is None:
             return None
-        contents = {group: v.content for group, v in self._union().groups.items()}
+        union = self._union() if self.report.manifest else self._seen
+        contents = {group: v.content for group, v in union.groups.items()}
         fresh = Snapshot(self.root, contents=contents, keeps_atime=self.snapshot.keeps_atime)
         fresh.stamps = {path: file.stamp for path, file in self._walk.files.items()}
         fresh.own = set(touched)

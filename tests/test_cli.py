@@ -80,7 +80,13 @@ def test_stats_and_ls(run: Any, fleet: Fleet) -> None:
     listed = as_json(run("ls", "--json"))
     assert [line["key"] for line in listed] == ["one", "two"]
     groups = as_json(run("ls", "one", "--json"))
-    assert {line["kind"] for line in groups} == {"cpp", "fxgraph", "module", "best_config", "triton"}
+    assert {line["kind"] for line in groups} == {
+        "cpp",
+        "fxgraph",
+        "module",
+        "best_config",
+        "triton",
+    }
     for command in (["ls"], ["ls", "one"], ["stats"], ["stats", "two"]):
         shown = run(*command)
         assert shown.returncode == 0

@@ -18,9 +18,9 @@ from tests.conftest import Fleet, Tree, content
 
 ROOT = Path(__file__).resolve().parents[1]
 
-SCRIPT = """
+SCRIPT = f"""
 import json, sys
-sys.path.insert(0, {root!r})
+sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from casinductor.cache import Cache, with_store
 from casinductor.settings import Settings
@@ -35,7 +35,7 @@ elif verb == "sync":
 else:
     report = with_store(cache.settings, lambda s: compact(s, cache.id))
 print(json.dumps(report.as_dict()))
-""".format(root=str(ROOT))
+"""
 
 
 def start(fleet: Fleet, verb: str, local: str, state: str | None = None) -> subprocess.Popen[str]:
@@ -114,7 +114,9 @@ def test_killed_at_random_moments(fleet: Fleet, verb: str) -> None:
         made.model(name)
     fleet.cache("w", "m").sync()
     fleet.cache("whole", "m").restore("all")
-    whole = {p: len(d) for p, d in content(fleet.folder / "local/whole").items() if "__grp__" not in p}
+    whole = {
+        p: len(d) for p, d in content(fleet.folder / "local/whole").items() if "__grp__" not in p
+    }
     killed = 0
     for attempt in range(12):
         extra = Tree(fleet.folder / "local" / f"x{attempt}", seed=attempt)

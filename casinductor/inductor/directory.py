@@ -52,6 +52,9 @@ class Walk:
     unknown: list[str] = field(default_factory=list)
 
 
+_TYPE = stat.S_IFMT(0o177777)
+
+
 class Unstable(Exception):
     """The file changed while it was read; the next sync will find it at rest."""
 
@@ -59,15 +62,17 @@ class Unstable(Exception):
 def walk(root: str) -> Walk:
     """Walk ``root``; an absent directory is an empty one. Raises :class:`LocalDirectory`."""
     result = Walk()
+    files = result.files
     try:
         for entry, path, inherited in _entries(root):
             result.seen += 1
             status = entry.stat(follow_symlinks=False)
             place = inherited or classify(path)
-            if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
+            mode = status.st_mode
+            if mode & _TYPE != stat.S_IFREG or not status.st_size:
                 result.junk += 1
             elif place.fate is Fate.SHARE:
-                result.files[path] = _found(path, place, status)
+                files[path] = Found(path, place, mode & 0o7777, stamp(status), status.st_atime_ns)
             elif place.fate is Fate.JUNK:
                 result.junk += 1
             else:
@@ -75,10 +80,6 @@ def walk(root: str) -> Walk:
     except OSError as error:
         raise LocalDirectory(f"cannot walk {root}: {error.strerror or error}") from error
     return result
-
-
-def _found(path: str, place: Place, status: os.stat_result) -> Found:
-    return Found(path, place, stat.S_IMODE(status.st_mode), stamp(status), status.st_atime_ns)
 
 
 def stamp(status: os.stat_result) -> Stamp:
@@ -102,10 +103,8 @@ def _entries(root: str) -> Iterator[tuple[os.DirEntry[str], str, Place | None]]:
         for entry in entries:
             path = prefix + entry.name
             if not entry.is_dir(follow_symlinks=False):
-                try:
-                    path.encode()
-                except UnicodeEncodeError:
-                    continue  # no name of torch's; a manifest holds text only
+                if not path.isascii():
+                    continue  # no name of torch's
                 yield entry, path, None if is_junk(entry.name) else inherited
             elif not (is_junk(entry.name) or (not prefix and is_private_top(entry.name))):
                 folders.append(path + "/")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 #: Payloads of this many bytes and more become blobs of their own.
 CUT_BYTES = 1024
@@ -36,12 +35,8 @@ _DEVICE_LINE = re.compile(rb"\[\w+\] system_info\[device\]: \{'name': '([^']{1,1
 _COMPILES_CPP = (b"cpp_pybinding", b"async_compile.cpp", b"#include <")
 
 
-class Payload(NamedTuple):
-    """One length-prefixed operand: its opcode and where its bytes lie in the entry."""
-
-    opcode: int
-    start: int
-    end: int
+#: One length-prefixed operand: its opcode, and where its bytes start and end in the entry.
+Payload = tuple[int, int, int]
 
 
 @dataclass
@@ -67,7 +62,7 @@ class Entry:
 def scan(data: bytes) -> list[Payload]:
     """All payloads of a pickle in order. Raises ValueError for anything but one whole pickle."""
     payloads: list[Payload] = []
-    position, size, fixed, widths = 0, len(data), _FIXED.match, _WIDTH
+    position, size, fixed, widths, append = 0, len(data), _FIXED.match, _WIDTH, payloads.append
     if data[:1] != b"\x80" or size < 2 or data[1] not in (4, 5):
         raise ValueError("not a pickle of protocol 4 or 5")
     while True:
@@ -84,10 +79,15 @@ def scan(data: bytes) -> list[Payload]:
         if width is None:
             raise ValueError(f"opcode {opcode:#04x} at byte {position}")
         start = position + 1 + width
-        position = start + int.from_bytes(data[position + 1 : start], "little")
-        if start > size or position > size:
+        if start > size:
+            raise ValueError("the pickle ends early")
+        if width == 1:  # by far the most frequent
+            position = start + data[start - 1]
+        else:
+            position = start + int.from_bytes(data[position + 1 : start], "little")
+        if position > size:
             raise ValueError("a payload runs past the pickle's end")
-        payloads.append(Payload(opcode, start, position))
+        append((opcode, start, position))
 
 
 def read_entry(kind: str, key: str, data: bytes) -> Entry:
@@ -139,12 +139,12 @@ _WANTED_SIZES = {len(name) for name in _WANTED}
 
 def _operand(data: bytes, payloads: list[Payload], index: int) -> tuple[int, Payload | None]:
     """The opcode that follows payload ``index``, past MEMOIZE and FRAME, and its payload if any."""
-    position = payloads[index].end
+    position = payloads[index][2]
     while data[position] in (_MEMOIZE, _FRAME):
         position += 9 if data[position] == _FRAME else 1
     follower = payloads[index + 1] if index + 1 < len(payloads) else None
     opcode = data[position]
-    if follower and follower.start == position + 1 + _WIDTH.get(opcode, 0) and opcode in _WIDTH:
+    if follower and follower[1] == position + 1 + _WIDTH.get(opcode, 0) and opcode in _WIDTH:
         return opcode, follower
     return opcode, None
 
@@ -162,8 +162,8 @@ def _guards(
     if opcode == _NONE:
         return "", ""
     if payload is not None and opcode in _TEXT:
-        return data[payload.start : payload.end].decode("utf-8", "replace"), ""
-    text = _recalled(data, payloads[places[0]].end) if opcode in _RECALLS else None
+        return data[payload[1] : payload[2]].decode("utf-8", "replace"), ""
+    text = _recalled(data, payloads[places[0]][2]) if opcode in _RECALLS else None
     return text, "" if text is not None else "its guards are not a string"
 
 
@@ -202,7 +202,7 @@ def _compiles_cpp(data: bytes, payloads: list[Payload], names: dict[bytes, list[
     for index in names.get(b"source_code", ()):
         _, payload = _operand(data, payloads, index)
         if payload is not None:
-            return any(data.find(m, payload.start, payload.end) >= 0 for m in _COMPILES_CPP)
+            return any(data.find(m, payload[1], payload[2]) >= 0 for m in _COMPILES_CPP)
     return any(marker in data for marker in _COMPILES_CPP)
 
 
@@ -220,8 +220,8 @@ def _compile_ns(data: bytes, payloads: list[Payload], names: dict[bytes, list[in
 def _integer(data: bytes, payloads: list[Payload], index: int) -> int | None:
     opcode, payload = _operand(data, payloads, index)
     if opcode == _LONG1 and payload is not None:
-        return int.from_bytes(data[payload.start : payload.end], "little", signed=True)
-    position = payloads[index].end
+        return int.from_bytes(data[payload[1] : payload[2]], "little", signed=True)
+    position = payloads[index][2]
     while data[position] == _MEMOIZE:
         position += 1
     width = {0x4B: 1, 0x4D: 2, 0x4A: 4}.get(opcode)

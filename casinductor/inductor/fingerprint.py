@@ -13,7 +13,7 @@ import re
 import sys
 import sysconfig
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import metadata, util
 from pathlib import Path
@@ -57,7 +57,9 @@ class Fingerprint:
 
     def as_dict(self) -> dict[str, str | list[str]]:
         """For a manifest: strings, and ``flags`` as a sorted list."""
-        return {**asdict(self), "flags": list(self.flags)}
+        known: dict[str, str | list[str]] = dict(vars(self))
+        known["flags"] = list(self.flags)
+        return known
 
 
 def worker_fingerprint() -> Fingerprint:

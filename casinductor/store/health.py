@@ -14,7 +14,7 @@ from casinductor.store import names
 from casinductor.store.catalog import Catalog
 from casinductor.store.fetch import Unusable, frame_rows, locate
 from casinductor.store.names import CacheId
-from casinductor.store.pack import read_footer
+from casinductor.store.pack import read_end
 from casinductor.store.store import Store
 from casinductor.store.union import Version
 
@@ -72,7 +72,7 @@ def bad_packs(store: Store, cache: CacheId) -> set[str]:
             actual = store.backend.size(names.pack(ulid))
             if actual != size:
                 raise Damaged(f"pack {ulid} has {actual} bytes instead of {size}")
-            read_footer(store.backend, ulid, size)
+            read_end(store.backend, ulid, size)
         except ObjectMissing:
             bad.add(ulid)
         except Damaged as error:

@@ -137,6 +137,15 @@ def decode(data: bytes, cache: CacheId, ulid: str, where: str) -> Manifest:
     return manifest
 
 
+def verify(data: bytes, ulid: str, where: str) -> None:
+    """Whether ``data`` is still what was sealed as this manifest, without decoding all of it.
+
+    The name stands among the first fields. Raises as :func:`decode` does.
+    """
+    if ulid.encode() not in unseal(MAGIC, data, where)[:64]:
+        raise Damaged(f"{where} is another manifest")
+
+
 def _check(manifest: Manifest) -> None:
     """Raise ValueError where a number leaves its bounds."""
     packs, frames, blobs = manifest.packs, manifest.frames, manifest.blobs

@@ -190,6 +190,15 @@ class _PackStream:
 
 def read_footer(backend: Backend, ulid: str, size: int) -> Footer:
     """The footer of a pack of ``size`` bytes. Raises :class:`Damaged` if it is not whole."""
+    payload = read_end(backend, ulid, size)
+    try:
+        return msgspec.msgpack.decode(payload, type=Footer)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise Damaged(f"the footer of pack {ulid} cannot be decoded: {error}") from error
+
+
+def read_end(backend: Backend, ulid: str, size: int) -> bytes:
+    """The footer's encoded fields, whose first is the pack's name; raises :class:`Damaged`."""
     name = pack_name(ulid)
     where = f"pack {ulid} of {backend.url}"
     if size < len(HEADER) + TRAILER.size:
@@ -200,10 +209,6 @@ def read_footer(backend: Backend, ulid: str, size: int) -> Footer:
         raise Damaged(f"{where} has a damaged end")
     sealed = next(iter(backend.get_ranges(name, [(offset, length)])))
     payload = unseal(FOOTER_MAGIC, sealed, f"the footer of {where}")
-    try:
-        footer = msgspec.msgpack.decode(payload, type=Footer)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise Damaged(f"the footer of {where} cannot be decoded: {error}") from error
-    if footer.ulid != ulid:
-        raise Damaged(f"{where} is another pack: its footer says {footer.ulid}")
-    return footer
+    if ulid.encode() not in payload[:64]:
+        raise Damaged(f"{where} is another pack")
+    return payload

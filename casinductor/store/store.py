@@ -30,7 +30,7 @@ from casinductor.store.catalog import Catalog
 from casinductor.store.fetch import Losses, Unusable
 from casinductor.store.filesystem import MODES, FilesystemBackend
 from casinductor.store.frame import blake3_digest
-from casinductor.store.manifest import Manifest, decode
+from casinductor.store.manifest import Manifest, decode, verify
 from casinductor.store.names import CacheId
 from casinductor.store.ulid import is_ulid, new_ulid
 
@@ -133,7 +133,8 @@ class Store:
         for ulid in random.sample(known, min(len(known), RECHECKED)):
             deadline.check()
             try:
-                self.read_manifest(cache, ulid)
+                name = cache.manifest(ulid)
+                verify(self.backend.get(name), ulid, f"{self.backend.url}/{name}")
             except Damaged as error:
                 findings.damage.append(str(error))
                 self._mark(f"{ulid}.manifest", {"cache": str(cache), "reason": str(error)})

@@ -1,0 +1,72 @@
+"""``python -m tools.bench``: everything, printed as the tables of ``docs/benchmarks.md``.
+
+Invariant: cleans up after itself; says what it left out and why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tools.bench import scale, trees
+from tools.bench.compare import Comparison, growth
+from tools.bench.measure import machine, milliseconds, table
+
+VERBS = ["verb", "casinductor", "fal.toolkit", "times as fast", "casinductor", "fal.toolkit"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dir", help="where to work (default: the temporary directory)")
+    parser.add_argument("--runs", type=int, default=9)
+    parser.add_argument("--no-scale", action="store_true", help="leave out the large caches")
+    parser.add_argument("--no-torch", action="store_true", help="leave out the CPU tree")
+    options = parser.parse_args()
+    print(machine())
+    with tempfile.TemporaryDirectory(dir=options.dir, prefix="casinductor-bench-") as name:
+        folder = Path(name)
+        corpus = trees.corpus(folder)
+        if corpus is None:
+            print(f"\nThe CUDA trees are not at {trees.CORPUS}: CPU trees only.")
+        chosen = [corpus / trees.BERT, corpus / trees.UNET] if corpus else []
+        if not options.no_torch:
+            chosen.append(trees.cpu_tree(folder))
+        for tree in chosen:
+            rows = Comparison(tree, folder / f"compare-{tree.name}", options.runs).rows()
+            table(tree.name, VERBS, rows)
+        if corpus:
+            columns = ["sync of", "adds", "store", "zips, one a worker"]
+            table("Growth", columns, growth([corpus / t for t in trees.GROWTH], folder / "growth"))
+            versions = growth([corpus / t for t in trees.VERSIONS], folder / "versions")
+            table("Two versions of a model", columns, versions)
+        starts()
+        if not options.no_scale:
+            source = corpus / trees.BERT if corpus else chosen[0]
+            rows = scale.rows(source, folder / "scale", [500, 5_000, 50_000], 2_000_000_000)
+            columns = ["cache", "files", "bytes", "sync", "peak", "needed", "peak", "all", "peak"]
+            table("Scale", columns, rows)
+
+
+def starts() -> None:
+    """Importing the package and asking the command line for help, in fresh processes."""
+    rows = []
+    for name, command in (
+        ("python -c pass", ["-c", "pass"]),
+        ("import casinductor", ["-c", "import casinductor"]),
+        ("casinductor --help", ["-m", "casinductor", "--help"]),
+    ):
+        times = []
+        for _ in range(15):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, *command], check=True, capture_output=True)
+            times.append(time.perf_counter() - start)
+        rows.append([name, milliseconds(times), f"{min(times) * 1000:.1f} ms"])
+    table("Starting", ["process", "median", "least"], rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Memory and time of large caches: 500 to 50,000 files, and one of 2 GB.
+
+Invariant: each verb runs in a process of its own, whose peak resident memory is the kernel's figure
+(``ru_maxrss``); the trees are real ones repeated with changes, so that little deduplicates.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tools.bench.measure import files_below, megabytes
+
+_VERB = """
+import json, resource, sys, time
+from pathlib import Path
+from casinductor.cache import Cache
+from casinductor.settings import Settings
+verb, store, local, state = sys.argv[1:5]
+cache = Cache("large", settings=Settings(store=store, local_dir=Path(local), gpu_type="H100",
+              state_dir=Path(state), restore_deadline=3600, sync_deadline=3600))
+start = time.perf_counter()
+report = cache.sync() if verb == "sync" else cache.restore(verb)
+print(json.dumps({"seconds": time.perf_counter() - start,
+                  "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+"""
+
+
+def repeat(tree: Path, target: Path, *, files: int = 0, size: int = 0) -> None:
+    """Copies of ``tree`` until there are so many files or bytes; each file changed a little.
+
+    Names get the copy's number in place of their last letters, contents a run of it every 4 KiB.
+    """
+    sources = [
+        (path.relative_to(tree), path.read_bytes(), path.stat().st_mode)
+        for path in sorted(tree.rglob("*"))
+        if path.is_file() and path.stat().st_size
+    ]
+    made, written, copy = 0, 0, 0
+    while (files and made < files) or (size and written < size):
+        mark = f"{copy:04d}".translate(str.maketrans("0123456789", "abcdefghij"))
+        for relative, data, mode in sources:
+            if (files and made >= files) or (size and written >= size):
+                break
+            path = target / _renamed(relative, mark)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(_changed(data, mark) if copy else data)
+            path.chmod(mode)
+            made, written = made + 1, written + len(data)
+        copy += 1
+
+
+def _renamed(path: Path, mark: str) -> Path:
+    parts = list(path.parts)
+    if parts[0] == "triton":
+        parts[2] = parts[2][:-4] + mark.upper()
+    elif parts[0] in ("fxgraph", "aotautograd"):
+        parts[-2] = parts[-2][:-4] + mark
+        parts[-1] = parts[-1][:-4] + mark
+    else:
+        stem, dot, suffix = parts[-1].partition(".")
+        parts[-1] = stem[:-4] + mark + dot + suffix
+    return Path(*parts)
+
+
+def _changed(data: bytes, mark: str) -> bytes:
+    """Change bytes inside payloads only: entries stay whole pickles, group files whole JSON."""
+    if len(data) < 2000 or data[:1] == b"{":
+        return data
+    changed = bytearray(data)
+    for at in range(1500, len(data) - 500, 4096):
+        window = changed[at : at + 400]
+        spot = window.find(b"mov")  # PTX and sources are full of it; cubins change nowhere
+        if spot >= 0:
+            changed[at + spot : at + spot + 3] = mark[1:].encode()
+    return bytes(changed)
+
+
+def measured(verb: str, store: Path, local: Path, state: Path) -> dict[str, float]:
+    command = [sys.executable, "-c", _VERB, verb, *map(str, (store, local, state))]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    result = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return dict(json.loads(result.stdout))
+
+
+def rows(tree: Path, folder: Path, counts: list[int], size: int) -> list[list[str]]:
+    """A row for each number of files, and one for the cache of ``size`` bytes."""
+    found = []
+    for name, files, limit in [*((f"{n:,} files", n, 0) for n in counts), ("2 GB", 0, size)]:
+        place = folder / name.replace(",", "").replace(" ", "-")
+        local = place / "local"
+        repeat(tree, local, files=files, size=limit)
+        raw = sum(path.stat().st_size for path in local.rglob("*") if path.is_file())
+        sync = measured("sync", place / "store", local, place / "state")
+        row = [name, f"{files_below(local):,}", megabytes(raw)]
+        row += [f"{sync['seconds']:.2f} s", megabytes(int(sync["rss"]))]
+        for mode in ("needed", "all"):
+            restore = measured(mode, place / "store", place / mode, place / f"state-{mode}")
+            row += [f"{restore['seconds']:.2f} s", megabytes(int(restore["rss"]))]
+        found.append(row)
+        subprocess.run(["rm", "-rf", str(place)], check=True)
+    return found
