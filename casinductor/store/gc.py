@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable
 from casinductor.deadline import Deadline
 from casinductor.errors import NameTaken
 from casinductor.store import names
-from casinductor.store.fetch import Unusable, locate, read_blobs
+from casinductor.store.fetch import Unusable
 from casinductor.store.names import CacheId
-from casinductor.store.pack import Blob
-from casinductor.store.publish import Draft, publish
+from casinductor.store.rewrite import rewrite
 from casinductor.store.store import Findings, Store
 
+_LEVEL = 12
 Wait = Callable[[float], None]
 
 
@@ -57,8 +57,11 @@ def sweep(
         except NameTaken:
             continue  # another collector condemned it too
     _pause(seconds, wait)
-    for ulid in sorted(packs & referenced(store)):
-        evacuate(store, ulid)
+    if packs & referenced(store):
+        left = evacuate(store, packs)
+        _pause(seconds, wait)
+        for cache, ulid in left:
+            store.backend.delete(cache.manifest(ulid))
     for ulid in sorted(packs):
         store.backend.delete(names.pack(ulid))
     _pause(seconds, wait)
@@ -73,40 +76,30 @@ def referenced(store: Store) -> set[str]:
     return {row[0] for row in store.catalog.db.execute("SELECT DISTINCT ulid FROM pack")}
 
 
-def evacuate(store: Store, pack: str) -> None:
-    """Copy what live manifests need of a condemned pack, and nothing else has, to a new one."""
-    unusable = Unusable(packs=store.condemned() | {pack})
+def evacuate(store: Store, packs: set[str]) -> list[tuple[CacheId, str]]:
+    """Publish again, without these packs, every manifest that names one of them.
+
+    Returns the manifests that this replaces. What a pack no longer holds stays lost.
+    """
+    barred = store.unusable()
+    there = set(store.packs())
+    gone = {row[0] for row in store.catalog.db.execute("SELECT DISTINCT ulid FROM pack")} - there
+    unreadable = Unusable((barred.packs - store.condemned()) | gone, set(barred.frames))
+    barred.packs |= gone | packs
+    marks = ",".join("?" * len(packs))
     rows = store.catalog.db.execute(
-        "SELECT DISTINCT m.gpu, m.key FROM pack p JOIN manifest m ON m.id = p.manifest"
-        " WHERE p.ulid = ?",
-        (pack,),
+        "SELECT DISTINCT m.gpu, m.key, m.ulid FROM pack p JOIN manifest m ON m.id = p.manifest"
+        f" WHERE p.ulid IN ({marks})",
+        sorted(packs),
     ).fetchall()
-    for gpu, key in rows:
-        cache = CacheId(gpu, key)
-        wanted = _blobs_in(store, cache, pack)
-        orphaned = [
-            digest for digest in wanted if digest not in locate(store.catalog, wanted, unusable)
-        ]
-        if not orphaned:
-            continue
-        reading = Unusable(packs=unusable.packs - {pack})
-        content = read_blobs(store.backend, store.catalog, orphaned, reading)
-        draft = Draft(store, None, unusable)
-        _, fresh = draft.place([Blob(digest, content[digest]) for digest in orphaned])
-        publish(store, cache, draft, iter(fresh), list, root="", producer={}, also=orphaned)
-
-
-def _blobs_in(store: Store, cache: CacheId, pack: str) -> list[bytes]:
-    """The hashes that this cache's manifests locate in a pack."""
-    store.catalog.index_blobs()
-    rows = store.catalog.db.execute(
-        "SELECT DISTINCT b.hash FROM manifest m JOIN pack p ON p.manifest = m.id"
-        " JOIN frame f ON f.manifest = m.id AND f.pack = p.idx"
-        " JOIN blob b ON b.manifest = m.id AND b.frame = f.idx"
-        " WHERE m.gpu = ? AND m.key = ? AND p.ulid = ?",
-        (cache.gpu, cache.key, pack),
-    )
-    return [row[0] for row in rows]
+    left: dict[CacheId, list[str]] = {}
+    for gpu, key, ulid in rows:
+        left.setdefault(CacheId(gpu, key), []).append(ulid)
+    replaced = []
+    for cache, old in left.items():
+        done = rewrite(store, cache, old, barred=barred, unreadable=unreadable, level=_LEVEL)
+        replaced += [(cache, ulid) for ulid in done.replaced]
+    return replaced
 
 
 def _packs_of(store: Store, cache: CacheId, manifests: list[str]) -> set[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,15 +99,10 @@ class Draft:
         root: str,
         producer: dict[str, Any],
         replaced: list[str] | None = None,
-        also: Iterable[bytes] = (),
     ) -> Manifest:
-        """The manifest of ``groups``; ``sizes`` gives each pack's bytes. Blobs that no group uses
-        drop out, but for those in ``also``.
-        """
+        """The manifest of ``groups``; ``sizes`` gives each pack's bytes. Unused blobs drop out."""
         ulid = new_ulid()
         table = _Table(self, sizes)
-        for digest in also:
-            table.index(self._index[digest])
         demands: dict[str, tuple[int, dict[str, Any]]] = {}
         finished = []
         for group in groups:
@@ -212,7 +207,6 @@ def publish(
     codec: Codec = Codec.LZ4,
     level: int = 12,
     replaced: list[str] | None = None,
-    also: Iterable[bytes] = (),
 ) -> Published:
     """Store ``blobs``, then the manifest of what ``groups()`` says once they are consumed.
 
@@ -223,14 +217,14 @@ def publish(
     written = sum(pack.size for pack in packs)
     draft.stored(packs)
     finished = groups()
-    if not finished and not also:
+    if not finished and not replaced:
         for pack in packs:  # nobody can know their names
             store.backend.delete(names.pack(pack.ulid))
         return Published()
     sizes = {row[0]: row[1] for row in store.catalog.db.execute("SELECT ulid, size FROM pack")}
     sizes.update((pack.ulid, pack.size) for pack in packs)
     manifest = draft.manifest(
-        cache, finished, sizes, root=root, producer=producer, replaced=replaced, also=also
+        cache, finished, sizes, root=root, producer=producer, replaced=replaced
     )
     data = encode(manifest, codec)
     written += store.backend.put(cache.manifest(manifest.ulid), [data])

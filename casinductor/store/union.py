@@ -24,7 +24,7 @@ Judge = Callable[[dict[str, Any]], "str | None"]
 
 @dataclass(frozen=True)
 class Version:
-    """One version of a group, as one manifest has it: catalog rows, not yet its artifacts."""
+    """One version of a group, as the manifest ``published`` has it: catalog rows, no artifacts."""
 
     row: int
     manifest: int
@@ -38,6 +38,7 @@ class Version:
     about: str
     seal: bytes
     needed_seal: bytes
+    published: str
 
     @property
     def replaces(self) -> list[bytes]:
@@ -77,7 +78,7 @@ def versions(catalog: Catalog, cache: CacheId) -> list[Version]:
     """Every version of every group of a cache, from manifests that none of the others replaces."""
     rows = catalog.db.execute(
         "SELECT g.id, g.manifest, g.gid, g.kind, g.rank, g.origin, g.content, r.demands,"
-        " g.replaces, g.about, g.seal, g.needed_seal"
+        " g.replaces, g.about, g.seal, g.needed_seal, m.ulid"
         " FROM manifest m JOIN grp g ON g.manifest = m.id"
         " LEFT JOIN requirement r ON r.manifest = m.id AND r.idx = g.requires"
         " WHERE m.gpu = ?1 AND m.key = ?2 AND m.ulid NOT IN (SELECT d.ulid FROM replaced d"

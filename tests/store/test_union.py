@@ -28,6 +28,7 @@ def version(group: str, origin: str, content: str, replaces: tuple[str, ...] = (
         about="{}",
         seal=b"",
         needed_seal=b"",
+        published="",
     )
 
 
