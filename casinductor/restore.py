@@ -24,6 +24,7 @@ from casinductor.store.fetch import (
     FrameRef,
     Located,
     Losses,
+    Opened,
     Plan,
     Unusable,
     fetch,
@@ -179,11 +180,7 @@ class Restoration:
             targets, plan = self._plan(stage, lacking, losses)
             self.report.bytes_read += planned_bytes(plan)
             for opened in fetch(self.store.backend, plan, losses, self.deadline):
-                view = memoryview(opened.raw)
-                for blob in opened.blobs:
-                    data = view[blob.offset : blob.offset + blob.size]
-                    for staged, offset in targets[blob.hash]:
-                        self._write(stage, staged, offset, data)
+                self._write(stage, opened, targets)
             self._commit(stage, lacking)
         return losses
 
@@ -241,14 +238,26 @@ class Restoration:
                 plan[reference].append(located)
         return targets, plan
 
-    def _write(self, stage: Staging, staged: Staged, offset: int, data: memoryview) -> None:
-        if len(data) == staged.size:
-            if triton.is_group_file(staged.path):
-                data = memoryview(triton.localize(staged.path, bytes(data), self.root))
-            stage.write(staged, data)
-        else:
-            stage.write_at(staged, offset, data)
-        self.report.bytes_written += len(data)
+    def _write(
+        self, stage: Staging, opened: Opened, targets: dict[bytes, list[tuple[Staged, int]]]
+    ) -> None:
+        """Put the blobs of one frame wherever they belong."""
+        view, written = memoryview(opened.raw), 0
+        for digest, start, size in opened.blobs:
+            data = view[start : start + size]
+            for staged, offset in targets[digest]:
+                if size == staged.size:
+                    written += self._write_whole(stage, staged, data)
+                else:
+                    stage.write_at(staged, offset, data)
+                    written += size
+        self.report.bytes_written += written
+
+    def _write_whole(self, stage: Staging, staged: Staged, data: memoryview) -> int:
+        if triton.is_group_file(staged.path):
+            data = memoryview(triton.localize(staged.path, bytes(data), self.root))
+        stage.write(staged, data)
+        return len(data)
 
     def _commit(self, stage: Staging, lacking: list[Task]) -> None:
         """Place the groups that are complete, and remember their files' stamps and hashes."""

@@ -198,9 +198,10 @@ def test_a_catalog_that_lies_is_caught(fleet: Fleet) -> None:
     fleet.cache("w").sync()
     fleet.cache("v").restore("all")
     whole = content(fleet.folder / "local/v")
+    other = "(SELECT blobs FROM artifact WHERE path LIKE '%.so')"
     lies = (
-        "UPDATE artifact SET path = 'bb/cother.py' WHERE rowid = 1",
-        "UPDATE artifact SET blobs = (SELECT blobs FROM artifact WHERE rowid = 2) WHERE rowid = 1",
+        "UPDATE artifact SET path = 'bb/cother.py' WHERE path LIKE '%.py'",
+        f"UPDATE artifact SET blobs = {other} WHERE path LIKE '%.py'",
         "UPDATE frame SET offset = offset + 8",
         "UPDATE frame SET raw = raw - 1",
         "UPDATE pack SET ulid = '01ARZ3NDEKTSV4RRFFQ69G5FAV'",

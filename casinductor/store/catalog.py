@@ -49,8 +49,8 @@ CREATE TABLE grp(id INTEGER PRIMARY KEY, manifest INTEGER NOT NULL, gid TEXT NOT
     seal BLOB NOT NULL, needed_seal BLOB NOT NULL);
 CREATE INDEX grp_manifest ON grp(manifest);
 CREATE TABLE artifact(grp INTEGER NOT NULL, path TEXT NOT NULL, mode INTEGER NOT NULL,
-    size INTEGER NOT NULL, hash BLOB NOT NULL, needed INTEGER NOT NULL, blobs BLOB NOT NULL);
-CREATE INDEX artifact_grp ON artifact(grp);
+    size INTEGER NOT NULL, hash BLOB NOT NULL, needed INTEGER NOT NULL, blobs BLOB NOT NULL,
+    PRIMARY KEY(grp, path)) WITHOUT ROWID;
 """
 _OF_MANIFEST = ("replaced", "requirement", "pack", "frame", "blobs", "blob", "grp")
 
@@ -186,7 +186,7 @@ class Catalog:
         (next_id,) = self.db.execute("SELECT COALESCE(MAX(id), 0) + 1 FROM grp").fetchone()
         group_rows, artifact_rows = [], []
         for row, group in enumerate(manifest.groups, next_id):
-            artifacts = [
+            artifacts = sorted(
                 (
                     row,
                     a.path,
@@ -197,7 +197,7 @@ class Catalog:
                     array("I", a.blobs).tobytes(),
                 )
                 for a in group.artifacts
-            ]
+            )
             artifact_rows += artifacts
             group_rows.append(
                 (
@@ -216,7 +216,9 @@ class Catalog:
                 )
             )
         self.db.executemany(f"INSERT INTO grp VALUES ({','.join('?' * 12)})", group_rows)
-        self.db.executemany("INSERT INTO artifact VALUES (?, ?, ?, ?, ?, ?, ?)", artifact_rows)
+        self.db.executemany(
+            "INSERT OR REPLACE INTO artifact VALUES (?, ?, ?, ?, ?, ?, ?)", artifact_rows
+        )
 
 
 def row_seal(artifacts: list[tuple[Any, ...]]) -> bytes:

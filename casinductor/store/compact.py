@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from casinductor.deadline import Deadline
-from casinductor.errors import CacheNotFound
+from casinductor.errors import CacheNotFound, Damaged
 from casinductor.store.fetch import Unusable
 from casinductor.store.frame import Codec
 from casinductor.store.gc import Wait, retire
 from casinductor.store.health import bad_packs
 from casinductor.store.names import CacheId
-from casinductor.store.rewrite import rewrite
+from casinductor.store.rewrite import Rewritten, rewrite
 from casinductor.store.store import Findings, Store
 
 
@@ -66,12 +66,7 @@ def compact(
         report.bytes_after = report.bytes_before
         return report
     store.prepare_to_write()
-    barred = store.unusable()
-    gone = bad_packs(store, cache)
-    unreadable = Unusable((barred.packs - store.condemned()) | gone, set(barred.frames))
-    barred.packs |= gone
-    old = [ulid for _, ulid in store.catalog.known(cache.gpu, cache.key)]
-    done = rewrite(store, cache, old, barred=barred, unreadable=unreadable, level=level)
+    done = _rewrite_all(store, cache, level)
     report.manifest, report.bytes_uploaded = done.manifest, done.bytes
     report.groups, report.groups_lost = done.groups, done.groups_lost
     report.manifests_replaced = len(done.replaced)
@@ -79,6 +74,22 @@ def compact(
     report.bytes_after = stored_bytes(store, cache)
     report.seconds = time.perf_counter() - start
     return report
+
+
+def _rewrite_all(store: Store, cache: CacheId, level: int) -> Rewritten:
+    """Rewrite every manifest of the cache; if another compaction takes them away, start over."""
+    while True:
+        old = {ulid for _, ulid in store.catalog.known(cache.gpu, cache.key)}
+        barred = store.unusable()
+        gone = bad_packs(store, cache)
+        unreadable = Unusable((barred.packs - store.condemned()) | gone, set(barred.frames))
+        barred.packs |= gone
+        try:
+            return rewrite(store, cache, old, barred=barred, unreadable=unreadable, level=level)
+        except Damaged:
+            store.refresh(cache.gpu, cache.key, Findings(), Deadline(None))
+            if old <= {ulid for _, ulid in store.catalog.known(cache.gpu, cache.key)}:
+                raise
 
 
 def stored_bytes(store: Store, cache: CacheId) -> int:

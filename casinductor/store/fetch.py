@@ -13,11 +13,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from blake3 import blake3
+
 from casinductor.deadline import Deadline
 from casinductor.errors import CasinductorError, Damaged, ObjectMissing
 from casinductor.store.backend import Backend
 from casinductor.store.catalog import Catalog, chunks
-from casinductor.store.frame import blake3_digest, decompress
+from casinductor.store.frame import decompress
 from casinductor.store.names import pack as pack_name
 
 #: Frames closer than this are fetched in one request, gap included.
@@ -221,7 +223,7 @@ def _verified(frame: FrameRef, stored: memoryview, blobs: list[Located], losses:
         _lose(frame, blobs, str(error), losses)
         return Opened(b"", [])
     view = memoryview(raw)
-    good = [b for b in blobs if blake3_digest(view[b.offset : b.offset + b.size]) == b.hash]
+    good = [b for b in blobs if blake3(view[b[1] : b[1] + b[2]]).digest() == b[0]]
     if len(good) != len(blobs):
         kept = {blob.hash for blob in good}
         bad = [blob for blob in blobs if blob.hash not in kept]

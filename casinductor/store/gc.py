@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from casinductor.deadline import Deadline
-from casinductor.errors import NameTaken
+from casinductor.errors import Damaged, NameTaken
 from casinductor.store import names
 from casinductor.store.fetch import Unusable
 from casinductor.store.names import CacheId
@@ -97,7 +97,13 @@ def evacuate(store: Store, packs: set[str]) -> list[tuple[CacheId, str]]:
         left.setdefault(CacheId(gpu, key), []).append(ulid)
     replaced = []
     for cache, old in left.items():
-        done = rewrite(store, cache, old, barred=barred, unreadable=unreadable, level=_LEVEL)
+        try:
+            done = rewrite(store, cache, old, barred=barred, unreadable=unreadable, level=_LEVEL)
+        except Damaged:
+            store.refresh(cache.gpu, cache.key, Findings(), Deadline(None))
+            if set(old) <= {ulid for _, ulid in store.catalog.known(cache.gpu, cache.key)}:
+                raise
+            continue  # another collector has taken care of them meanwhile
         replaced += [(cache, ulid) for ulid in done.replaced]
     return replaced
 

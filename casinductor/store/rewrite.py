@@ -24,7 +24,6 @@ from casinductor.store.publish import Draft, NewGroup, Published, publish
 from casinductor.store.store import Findings, Store
 from casinductor.store.union import File, Version, demands_of, files, versions, winner
 
-
 _ATTEMPTS = 6
 
 

@@ -64,7 +64,7 @@ def figures(store: Store, cache: CacheId | None) -> Figures:
     one = store.catalog.db.execute
     result = Figures(manifests=listed, damage=findings.damage)
     result.groups, result.artifacts, result.logical_bytes = one(
-        "SELECT COUNT(DISTINCT g.id), COUNT(a.rowid), COALESCE(SUM(a.size), 0) FROM manifest m"
+        "SELECT COUNT(DISTINCT g.id), COUNT(a.path), COALESCE(SUM(a.size), 0) FROM manifest m"
         " JOIN grp g ON g.manifest = m.id JOIN artifact a ON a.grp = g.id" + _OF,
         (gpu, key),
     ).fetchone()
@@ -98,7 +98,7 @@ def cache_lines(store: Store, gpu: str | None) -> list[CacheLine]:
     store.refresh(gpu, None, Findings(), Deadline(None))
     rows = Database(store.catalog.db).query(
         "SELECT m.gpu, m.key, COUNT(DISTINCT m.id) AS manifests, COUNT(DISTINCT g.id) AS groups,"
-        " COUNT(a.rowid) AS artifacts, COALESCE(SUM(a.size), 0) AS logical_bytes,"
+        " COUNT(a.path) AS artifacts, COALESCE(SUM(a.size), 0) AS logical_bytes,"
         " MAX(m.created_ms) AS synced_ms FROM manifest m"
         " LEFT JOIN grp g ON g.manifest = m.id LEFT JOIN artifact a ON a.grp = g.id"
         " WHERE (:gpu IS NULL OR m.gpu = :gpu) GROUP BY m.gpu, m.key ORDER BY m.gpu, m.key",

@@ -127,7 +127,7 @@ def files(
         marks = ",".join("?" * len(some))
         for row, *columns in catalog.db.execute(
             f"SELECT grp, path, mode, size, hash, needed, blobs FROM artifact"
-            f" WHERE grp IN ({marks}) AND needed >= ? ORDER BY rowid",
+            f" WHERE grp IN ({marks}) AND needed >= ? ORDER BY grp, path",
             [*some, int(needed)],
         ):
             raw[row].append(tuple(columns))

@@ -76,20 +76,22 @@ class Staging:
 
     def write_at(self, staged: Staged, offset: int, data: bytes | memoryview) -> None:
         """Write a part of a file; each byte of it must be written once."""
-        fits = self._gathering + staged.size <= _GATHER_BYTES
-        if staged.buffer is None and staged.missing == staged.size and fits:
+        size = len(data)
+        if staged.missing == staged.size and self._fits(staged.size):
             staged.buffer = bytearray(staged.size)
             self._gathering += staged.size
+        staged.missing -= size
         if staged.buffer is None:
             self._write_through(staged, offset, data)
-            staged.missing -= len(data)
             return
-        staged.buffer[offset : offset + len(data)] = data
-        staged.missing -= len(data)
+        staged.buffer[offset : offset + size] = data
         if not staged.missing:
             self.write(staged, staged.buffer)
             self._gathering -= staged.size
             staged.buffer = None
+
+    def _fits(self, size: int) -> bool:
+        return self._gathering + size <= _GATHER_BYTES
 
     def _write_through(self, staged: Staged, offset: int, data: bytes | memoryview) -> None:
         descriptor = self._open.get(staged.temporary)
