@@ -1,4 +1,4 @@
-"""The four drop-in functions: fal's names, arguments and return types, and never a store's fault."""
+"""The drop-in functions: fal's names, arguments and return types, never a store's fault."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def main() -> None:
         if corpus:
             columns = ["sync of", "adds", "store", "zips, one a worker"]
             table("Growth", columns, growth([corpus / t for t in trees.GROWTH], folder / "growth"))
-            versions = growth([corpus / t for t in trees.VERSIONS], folder / "versions")
+            versions = growth([corpus / t for t in trees.VERSIONS], folder / "versions", keys=True)
             table("Two versions of a model", columns, versions)
         starts()
         if not options.no_scale:

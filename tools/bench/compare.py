@@ -154,8 +154,11 @@ class Comparison:
         return [name, *times, ours, theirs]
 
 
-def growth(trees: list[Path], folder: Path) -> list[Row]:
-    """The store after each of several workers' syncs to one key, against one zip per key."""
+def growth(trees: list[Path], folder: Path, *, keys: bool = False) -> list[Row]:
+    """The store after each of several workers' syncs, to one key or (``keys``) each to its own.
+
+    fal's side keeps a zip for each, as one key would lose the former worker's kernels.
+    """
     folder.mkdir(parents=True)
     fal = Fal(folder)
     rows = []
@@ -166,14 +169,16 @@ def growth(trees: list[Path], folder: Path) -> list[Row]:
             gpu_type="H100",
             state_dir=folder / "state",
         )
-        cache = Cache(KEY, settings=settings)
+        cache = Cache(f"{KEY}-{number}" if keys else KEY, settings=settings)
         before = bytes_below(folder / "store") if number else 0
         cache.sync()
         after = bytes_below(folder / "store")
-        fal.sync(f"{KEY}-{number}", tree)  # the same key would lose the former worker's kernels
+        fal.sync(f"{KEY}-{number}", tree)
         rows.append(
             [tree.name, megabytes(after - before), megabytes(after), megabytes(fal.stored_bytes())]
         )
-    with_store(settings, lambda store: compact(store, cache.id))
+    for number in range(len(trees) if keys else 1):
+        cache = Cache(f"{KEY}-{number}" if keys else KEY, settings=settings)
+        with_store(settings, lambda store, cache=cache: compact(store, cache.id))  # type: ignore[misc]
     rows.append(["after compact", "", megabytes(bytes_below(folder / "store")), ""])
     return rows

@@ -1,4 +1,4 @@
-"""The cache trees to measure on: real CUDA trees where they are at hand, CPU trees made on the spot.
+"""The trees to measure on: real CUDA trees where they are at hand, CPU trees made on the spot.
 
 Invariant: every tree was left by a real torch.compile; nothing is invented.
 """
