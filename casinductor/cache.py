@@ -13,11 +13,11 @@ from time import perf_counter
 from typing import TypeVar
 
 from casinductor.deadline import Deadline, bounded
-from casinductor.errors import CasinductorError, LocalDirectory
+from casinductor.errors import LocalDirectory
 from casinductor.inductor.directory import walk
 from casinductor.inductor.fingerprint import Fingerprint, worker_fingerprint
 from casinductor.inductor.gpu import get_gpu_type
-from casinductor.reports import RestoreReport, SyncReport
+from casinductor.reports import Progress, RestoreReport, SyncReport, no_progress
 from casinductor.restore import Restoration, Restored, record_name
 from casinductor.settings import Restore, Settings, default_state_dir
 from casinductor.store.catalog import Catalog, catalog_path
@@ -37,7 +37,8 @@ class Cache:
     """What one (GPU type, cache key) holds, seen from one worker.
 
     ``key`` such as ``my-model/v1``; ``gpu`` defaults to this worker's; ``settings`` to the
-    environment's. Raises :class:`~casinductor.errors.InvalidName` for unusable names.
+    environment's. ``progress`` may be set to a function of bytes done and bytes in all. Raises
+    :class:`~casinductor.errors.InvalidName` for unusable names.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Cache:
         self.id = CacheId(gpu or self.settings.gpu_type or get_gpu_type(), key)
         self.root = os.path.abspath(self.settings.local_dir)
         self.snapshot: Snapshot | None = None
+        self.progress: Progress = no_progress
 
     def restore(self, mode: Restore | None = None, seconds: float | None = None) -> RestoreReport:
         """Materialize what this worker needs and its local directory lacks.
@@ -61,7 +63,7 @@ class Cache:
         wanted = mode or self.settings.restore
         try:
             restored = bounded(lambda until: self._restore(wanted, until), deadline)
-        except CasinductorError:
+        except Exception:
             self._take_snapshot(Restored(RestoreReport(str(self.id))))
             raise
         self._take_snapshot(restored)
@@ -96,7 +98,9 @@ class Cache:
 
     def _materialize(self, store: Store, mode: Restore, deadline: Deadline) -> Restored:
         worker = self._fingerprint()
-        restored = Restoration(store, self.id, self.root, mode, worker, deadline).run()
+        restored = Restoration(
+            store, self.id, self.root, mode, worker, deadline, self.progress
+        ).run()
         if restored.report.source == "nothing":
             store.format_problem()  # says so if a later format is why nothing was found
             return restore_zip(store.backend, self.id, self.root, deadline) or restored
@@ -117,10 +121,11 @@ class Cache:
                 deadline,
                 keep_equivalent=keep_equivalent,
                 own_record=record_name(store, self.id),
+                progress=self.progress,
             ).run()
 
-        if not os.access(self.root, os.W_OK):
-            return self._with_store(work)  # pushed from a directory that is read only
+        if self.snapshot is None or not os.access(self.root, os.W_OK):
+            return self._with_store(work)  # the directory is only read, nothing is left in it
         with directory_lock(self.root, deadline):
             return self._with_store(work)
 
@@ -145,8 +150,12 @@ def with_store(settings: Settings, work: Callable[[Store], T]) -> T:
     try:
         try:
             return work(Store(backend, catalog))
-        except (sqlite3.Error, CatalogDamaged):
-            catalog.discard()
+        except (sqlite3.Error, CatalogDamaged) as error:
+            if "locked" in str(error):  # other processes are busy with it: not damage
+                catalog.close()
+                catalog = Catalog(None)
+            else:
+                catalog.discard()
             return work(Store(backend, catalog))
     finally:
         catalog.close()

@@ -6,8 +6,16 @@ Invariant: every number counts what really happened (bytes are bytes, seconds ar
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
+
+#: Told the bytes done and the bytes in all, some hundred times in an operation at most.
+Progress = Callable[[int, int], None]
+
+
+def no_progress(done: int, total: int) -> None:
+    """Tell nobody."""
 
 
 @dataclass

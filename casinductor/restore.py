@@ -18,7 +18,7 @@ from casinductor.inductor import triton
 from casinductor.inductor.directory import Found, Unstable, Walk, read_stable, stamp, walk
 from casinductor.inductor.fingerprint import Fingerprint, refusal
 from casinductor.inductor.layout import Fate, Kind, classify
-from casinductor.reports import RestoreReport
+from casinductor.reports import Progress, RestoreReport, no_progress
 from casinductor.settings import Restore
 from casinductor.store.fetch import (
     FrameRef,
@@ -78,7 +78,9 @@ class Restoration:
         mode: Restore,
         worker: Fingerprint,
         deadline: Deadline,
+        progress: Progress = no_progress,
     ) -> None:
+        self.progress = progress
         self.store = store
         self.cache = cache
         self.root = root
@@ -178,9 +180,12 @@ class Restoration:
             return losses
         with staging(self.root) as stage:
             targets, plan = self._plan(stage, lacking, losses)
-            self.report.bytes_read += planned_bytes(plan)
+            total, done = planned_bytes(plan), 0
+            self.report.bytes_read += total
             for opened in fetch(self.store.backend, plan, losses, self.deadline):
                 self._write(stage, opened, targets)
+                done += opened.stored
+                self.progress(done, total)
             self._commit(stage, lacking)
         return losses
 

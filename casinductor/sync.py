@@ -20,7 +20,7 @@ from casinductor.inductor.fingerprint import Fingerprint, refusal, requirement
 from casinductor.inductor.graphs import Graphs
 from casinductor.inductor.layout import RANK, Kind, complete, shareable_mode
 from casinductor.inductor.relations import Relations
-from casinductor.reports import SyncReport
+from casinductor.reports import Progress, SyncReport, no_progress
 from casinductor.store.fetch import Unusable
 from casinductor.store.frame import blake3_digest
 from casinductor.store.health import bad_packs, lost_versions
@@ -76,7 +76,9 @@ class Synchronization:
         *,
         keep_equivalent: bool = False,
         own_record: str = "",
+        progress: Progress = no_progress,
     ) -> None:
+        self.progress = progress
         self.store = store
         self.cache = cache
         self.root = root
@@ -258,6 +260,8 @@ class Synchronization:
 
     def _blobs(self, candidates: list[Candidate], union: Union, draft: Draft) -> Iterator[Blob]:
         """Read the candidates and hand out the blobs to store, a default restore's first."""
+        total = sum(file.stamp.size for candidate in candidates for file in candidate.files)
+        done = 0
         for first in (True, False):
             yield BREAK
             for candidate in candidates:
@@ -267,6 +271,8 @@ class Synchronization:
                     if self._needed(candidate, file) is first:
                         self.deadline.check()
                         yield from self._read(candidate, file, union, draft, first)
+                        done += file.stamp.size
+                        self.progress(done, total)
 
     def _needed(self, candidate: Candidate, file: Found) -> bool:
         if candidate.kind is not Kind.TRITON:

@@ -201,3 +201,35 @@ def test_every_setting_is_documented() -> None:
 
     for name in set(re.findall(r'text\("(\w+)"\)', source)):
         assert f"`CASINDUCTOR_{name}`" in text, name
+
+
+def test_a_bar_is_shown_on_a_terminal_only(fleet: Fleet) -> None:
+    """A pseudo-terminal as standard error sees the bar; a pipe does not."""
+    import pty
+
+    made = Tree(fleet.folder / "made").model("ab")
+    environment = {**os.environ, "TERM": "xterm", "CASINDUCTOR_GPU_TYPE": "H100"}
+    arguments = ["--store", str(fleet.store), "push", "m", "--from", str(made.root)]
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "casinductor", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=follower,
+        env=environment,
+        text=True,
+    )
+    os.close(follower)
+    shown = b""
+    while True:
+        try:
+            part = os.read(leader, 4096)
+        except OSError:
+            break
+        if not part:
+            break
+        shown += part
+    os.close(leader)
+    output, _ = process.communicate()
+    assert process.returncode == 0
+    assert b"publishing H100/m" in shown
+    assert "publishing" not in output

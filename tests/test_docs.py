@@ -14,7 +14,7 @@ from casinductor.store import frame, manifest, names, pack, paths
 from tests.conftest import Fleet, Tree
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCS = sorted((ROOT / "docs").glob("*.md")) + [ROOT / "README.md"]
+DOCS = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]
 FORMAT = (ROOT / "docs/format.md").read_text()
 
 

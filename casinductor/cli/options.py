@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
@@ -81,6 +82,20 @@ class Options:
             table.add_row(*row)
         width = None if sys.stdout.isatty() else 160
         Console(width=width, markup=False, highlight=False).print(table)
+
+    @contextmanager
+    def bar(self, cache: Cache, what: str) -> Iterator[None]:
+        """Show a progress bar on stderr while the block runs, on a terminal only."""
+        if self.quiet or self.as_json or not sys.stderr.isatty():
+            yield
+            return
+        from rich.console import Console
+        from rich.progress import Progress
+
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task(f"{what} {cache.id}", total=None)
+            cache.progress = lambda done, total: progress.update(task, completed=done, total=total)
+            yield
 
     def warn(self, lines: Iterable[str]) -> None:
         """What went wrong without stopping the command, on stderr."""

@@ -38,7 +38,8 @@ def command(
 
     source = options.cache(cache, target)
     wanted = parse_restore(mode, "--restore") if mode else None
-    report = source.restore(wanted, deadline)
+    with options.bar(source, "restoring"):
+        report = source.restore(wanted, deadline)
     if report.source == "nothing":
         raise CacheNotFound(f"{source.settings.store} holds no cache {source.id}")
     options.emit(report.as_dict(), [report.summary()])

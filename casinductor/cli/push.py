@@ -41,5 +41,6 @@ def command(
     target = options.cache(cache, source)
     if not Path(target.root).is_dir():
         raise LocalDirectory(f"there is no directory {target.root} to publish")
-    report = target.sync(deadline, keep_equivalent=keep_equivalent)
+    with options.bar(target, "publishing"):
+        report = target.sync(deadline, keep_equivalent=keep_equivalent)
     options.emit(report.as_dict(), [report.summary()])

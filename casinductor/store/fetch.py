@@ -49,10 +49,11 @@ class Located(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """A decompressed frame and the verified blobs in it."""
+    """A decompressed frame, the verified blobs in it, and its stored size."""
 
     raw: bytes
     blobs: list[Located]
+    stored: int
 
 
 @dataclass
@@ -221,14 +222,14 @@ def _verified(frame: FrameRef, stored: memoryview, blobs: list[Located], losses:
         raw = decompress(frame.codec, stored, frame.raw)
     except CasinductorError as error:
         _lose(frame, blobs, str(error), losses)
-        return Opened(b"", [])
+        return Opened(b"", [], frame.stored)
     view = memoryview(raw)
     good = [b for b in blobs if blake3(view[b[1] : b[1] + b[2]]).digest() == b[0]]
     if len(good) != len(blobs):
         kept = {blob.hash for blob in good}
         bad = [blob for blob in blobs if blob.hash not in kept]
         _lose(frame, bad, f"{len(bad)} of its blobs fail their hash", losses)
-    return Opened(raw, good)
+    return Opened(raw, good, frame.stored)
 
 
 def _lose(frame: FrameRef, blobs: list[Located], reason: str, losses: Losses) -> None:
@@ -246,7 +247,7 @@ def read_blobs(
         plan[reference].append(located)
     losses = Losses(blobs={digest for digest in hashes if digest not in places})
     found: dict[bytes, bytes] = {}
-    for raw, blobs in fetch(backend, plan, losses, Deadline(None)):
+    for raw, blobs, _ in fetch(backend, plan, losses, Deadline(None)):
         for blob in blobs:
             found[blob.hash] = raw[blob.offset : blob.offset + blob.size]
     if losses.blobs:
