@@ -179,7 +179,9 @@ class Restoration:
         if not lacking:
             return losses
         with staging(self.root) as stage:
+            self.store.catalog.save_meanwhile()
             targets, plan = self._plan(stage, lacking, losses)
+            stage.make_room()
             total, done = planned_bytes(plan), 0
             self.report.bytes_read += total
             for opened in fetch(self.store.backend, plan, losses, self.deadline):

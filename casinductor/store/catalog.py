@@ -12,6 +12,7 @@ import json
 import marshal
 import os
 import sqlite3
+import threading
 from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -62,7 +63,10 @@ class Catalog:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self._connection = _connect(path)
+        self._saving: threading.Thread | None = None
+        # A catalog that is not there yet begins in memory: a worker's start need not wait for it.
+        self._unsaved = path is not None and not path.exists()
+        self._connection = _connect(None if self._unsaved else path)
         # True once rows written by an earlier operation may be in use: only those can be stale.
         self.inherited = bool(self.db.execute("SELECT 1 FROM manifest LIMIT 1").fetchone())
 
@@ -70,11 +74,39 @@ class Catalog:
     def db(self) -> sqlite3.Connection:
         return self._connection
 
+    def save_meanwhile(self) -> None:
+        """Begin to write a catalog that is in memory to its file, beside other work."""
+        if self._unsaved and self._saving is None:
+            self._saving = threading.Thread(target=self._save, name="casinductor-save")
+            self._saving.start()
+
+    def _save(self) -> None:
+        """Write to a name of its own and link; another process may have been faster."""
+        if self.path is None:
+            return
+        temporary = f"{self.path}.{os.getpid()}-{id(self):x}.new"
+        with suppress(OSError, sqlite3.Error):
+            target = sqlite3.connect(temporary)
+            try:
+                target.execute("PRAGMA synchronous = OFF")
+                self._connection.backup(target)
+            finally:
+                target.close()
+            os.link(temporary, self.path)
+        with suppress(OSError):
+            os.unlink(temporary)
+
     def close(self) -> None:
+        self.save_meanwhile()
+        if self._saving is not None:
+            self._saving.join()
         self._connection.close()
 
     def discard(self) -> None:
         """Throw everything away and begin empty."""
+        if self._saving is not None:
+            self._saving.join()
+        self._unsaved = False
         with suppress(sqlite3.Error):
             self._connection.close()
         _remove(self.path)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from casinductor.deadline import Deadline
@@ -49,6 +50,7 @@ class Staging:
         self._folders: dict[str, str] = {}
         self._made = {""}
         self._gathering = 0
+        self._maker: threading.Thread | None = None
 
     def add(self, path: str, mode: int, rank: int, size: int, folder: str | None = None) -> Staged:
         """Announce a file; with ``folder`` (its parent) it is placed along with its siblings."""
@@ -105,6 +107,17 @@ class Staging:
             self._open.move_to_end(staged.temporary)
         _write_all(descriptor, data, offset)
 
+    def make_room(self) -> None:
+        """Create the folders of all announced files beside other work; :meth:`commit` waits."""
+
+        def work() -> None:
+            with suppress(OSError, HostilePath):  # commit meets the same fault and tells it
+                for staged in self._files:
+                    self._make_parents(staged.folder or staged.path)
+
+        self._maker = threading.Thread(target=work, name="casinductor-folders")
+        self._maker.start()
+
     def complete(self) -> set[str]:
         """The paths whose every byte has been written."""
         return {staged.path for staged in self._files if staged.missing == 0}
@@ -112,6 +125,8 @@ class Staging:
     def commit(self, keep: set[str], deadline: Deadline) -> list[Staged]:
         """Rename the files whose paths are in ``keep`` into place, by rank; return them."""
         self._close()
+        if self._maker is not None:
+            self._maker.join()
         chosen = sorted((s for s in self._files if s.path in keep), key=lambda s: (s.rank, s.path))
         moved: set[str] = set()
         for staged in chosen:
@@ -125,6 +140,8 @@ class Staging:
 
     def remove(self) -> None:
         self._close()
+        if self._maker is not None:
+            self._maker.join()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _close(self) -> None:
