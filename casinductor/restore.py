@@ -214,13 +214,11 @@ class Restoration:
             return True
         return False
 
-    def _plan(
-        self, stage: Staging, lacking: list[Task], losses: Losses
-    ) -> tuple[dict[bytes, list[tuple[Staged, int]]], Plan]:
+    def _plan(self, stage: Staging, lacking: list[Task], losses: Losses) -> tuple[Targets, Plan]:
         """Where each blob goes, and the frames to fetch it from."""
-        targets: dict[bytes, list[tuple[Staged, int]]] = defaultdict(list)
+        targets = Targets()
         plan: Plan = defaultdict(list)
-        placed: dict[bytes, tuple[FrameRef, Located]] = {}
+        barred: list[bytes] = []
         tables = _Tables(self.store)
         for task in lacking:
             whole = task.version.kind == Kind.TRITON.value
@@ -231,28 +229,25 @@ class Restoration:
                 table, frames = tables.of(file.manifest)
                 for index in file.blobs:
                     digest, size = table.hash(index), table.size[index]
-                    if digest not in targets:
-                        located = Located(digest, table.offset[index], size)
-                        placed[digest] = (frames[table.frame[index]], located)
-                    targets[digest].append((staged, offset))
+                    if targets.add(digest, staged, offset):
+                        frame = frames[table.frame[index]]
+                        if self.unusable.bars(frame.pack, frame.offset):
+                            barred.append(digest)
+                        else:
+                            plan[frame].append(Located(digest, table.offset[index], size))
                     offset += size
-        barred = [d for d, (f, _) in placed.items() if self.unusable.bars(f.pack, f.offset)]
         elsewhere = locate(self.store.catalog, barred, self.unusable)
         losses.blobs.update(digest for digest in barred if digest not in elsewhere)
-        placed.update(elsewhere)
-        for digest, (reference, located) in placed.items():
-            if digest not in losses.blobs:
-                plan[reference].append(located)
+        for frame, located in elsewhere.values():
+            plan[frame].append(located)
         return targets, plan
 
-    def _write(
-        self, stage: Staging, opened: Opened, targets: dict[bytes, list[tuple[Staged, int]]]
-    ) -> None:
+    def _write(self, stage: Staging, opened: Opened, targets: Targets) -> None:
         """Put the blobs of one frame wherever they belong."""
         view, written = memoryview(opened.raw), 0
         for digest, start, size in opened.blobs:
             data = view[start : start + size]
-            for staged, offset in targets[digest]:
+            for staged, offset in targets.of(digest):
                 if size == staged.size:
                     written += self._write_whole(stage, staged, data)
                 else:
@@ -302,6 +297,25 @@ class Restoration:
             self.report.notes.append(
                 f"made in {', '.join(sorted(roots)[:3])}: autotuning results are found there only"
             )
+
+
+class Targets:
+    """The places of each blob: file and offset. Most blobs have one, so that one takes no list."""
+
+    def __init__(self) -> None:
+        self._first: dict[bytes, tuple[Staged, int]] = {}
+        self._more: dict[bytes, list[tuple[Staged, int]]] = {}
+
+    def add(self, digest: bytes, staged: Staged, offset: int) -> bool:
+        """Add a place; True if it is the blob's first."""
+        if digest not in self._first:
+            self._first[digest] = (staged, offset)
+            return True
+        self._more.setdefault(digest, []).append((staged, offset))
+        return False
+
+    def of(self, digest: bytes) -> list[tuple[Staged, int]]:
+        return [self._first[digest], *self._more.get(digest, ())]
 
 
 class _Tables:

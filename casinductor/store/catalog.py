@@ -24,6 +24,8 @@ from casinductor.store.manifest import BlobTable, Manifest
 from casinductor.store.names import CacheId
 
 SCHEMA_VERSION = 1
+#: Manifests of up to this many stored bytes may be indexed in memory first.
+_SMALL_BYTES = 2 << 20
 _SCHEMA = """
 CREATE TABLE manifest(id INTEGER PRIMARY KEY, gpu TEXT NOT NULL, key TEXT NOT NULL,
     ulid TEXT NOT NULL, created_ms INTEGER NOT NULL, root TEXT NOT NULL, producer TEXT NOT NULL,
@@ -73,6 +75,13 @@ class Catalog:
     @property
     def db(self) -> sqlite3.Connection:
         return self._connection
+
+    def settle(self, incoming: int) -> None:
+        """Go to the file at once if so many bytes of manifests are coming that memory matters."""
+        if self._unsaved and self._saving is None and incoming > _SMALL_BYTES:
+            self._unsaved = False
+            self._connection.close()
+            self._connection = _connect(self.path)
 
     def save_meanwhile(self) -> None:
         """Begin to write a catalog that is in memory to its file, beside other work."""

@@ -26,7 +26,7 @@ from casinductor.store.names import pack as pack_name
 GAP_BYTES = 512 << 10
 #: One request asks for no more stored, and no more decompressed, bytes than this.
 RANGE_BYTES = 8 << 20
-RANGE_RAW_BYTES = 16 << 20
+RANGE_RAW_BYTES = 12 << 20
 _OPENERS = 2
 
 

@@ -118,10 +118,11 @@ class Store:
             if name not in listed or listed[name].size != size
         }
         self.catalog.drop(known.pop(name)[0] for name in changed)
-        for (owner, ulid), item in listed.items():
-            if (owner, ulid) not in known:
-                deadline.check()
-                self._read(owner, ulid, item, findings)
+        unseen = {name: item for name, item in listed.items() if name not in known}
+        self.catalog.settle(sum(item.size for item in unseen.values()))
+        for (owner, ulid), item in unseen.items():
+            deadline.check()
+            self._read(owner, ulid, item, findings)
         return len(listed)
 
     def recheck(self, cache: CacheId, findings: Findings, deadline: Deadline) -> None:

@@ -22,7 +22,7 @@ from casinductor.store.names import CacheId
 Judge = Callable[[dict[str, Any]], "str | None"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Version:
     """One version of a group, as the manifest ``published`` has it: catalog rows, no artifacts."""
 
@@ -49,7 +49,7 @@ class Version:
         ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class File:
     """An artifact as the catalog has it; ``blobs`` index the blob table of ``manifest``."""
 

@@ -22,10 +22,10 @@ from casinductor.worker.lock import private_folder
 
 _MAX_OPEN = 64
 #: Files that arrive in parts are gathered in memory up to this many bytes at a time.
-_GATHER_BYTES = 32 << 20
+_GATHER_BYTES = 24 << 20
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Staged:
     """A file on its way: final relative path, mode, rank, size, and whether it may be placed."""
 

@@ -1,7 +1,8 @@
 """Memory and time of large caches: 500 to 50,000 files, and one of 2 GB.
 
 Invariant: each verb runs in a process of its own, whose peak resident memory is the kernel's figure
-(``VmHWM``; ``ru_maxrss`` would begin with the parent's); the trees are real ones repeated with changes, so that little deduplicates.
+(``VmHWM``; ``ru_maxrss`` would begin with the parent's); the trees are real ones repeated with
+changes, so that little deduplicates.
 """
 
 from __future__ import annotations
