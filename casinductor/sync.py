@@ -20,13 +20,14 @@ from casinductor.inductor.fingerprint import Fingerprint, refusal, requirement
 from casinductor.inductor.graphs import Graphs
 from casinductor.inductor.layout import RANK, Kind, complete, shareable_mode
 from casinductor.inductor.relations import Relations
+from casinductor.pieces import about, cut
 from casinductor.reports import Progress, SyncReport, no_progress
 from casinductor.store.fetch import Unusable
 from casinductor.store.frame import blake3_digest
 from casinductor.store.health import bad_packs, lost_versions
 from casinductor.store.manifest import Artifact, content_of
 from casinductor.store.names import CacheId
-from casinductor.store.pack import BREAK, MAX_BLOB_BYTES, Blob
+from casinductor.store.pack import BREAK, Blob
 from casinductor.store.publish import Draft, NewGroup, Published, publish
 from casinductor.store.store import Findings, Store
 from casinductor.store.union import Union, resolve, versions
@@ -37,7 +38,6 @@ _ATTEMPTS = 6
 _ENTRIES = (Kind.FXGRAPH, Kind.AOTAUTOGRAD)
 #: Entries are read before the Triton folders, as they say which of those they bundle.
 _READ_ORDER = {**RANK, Kind.TRITON: 7, Kind.MODULE: 8}
-_ABOUT_GUARDS = 4096
 
 
 @dataclass
@@ -334,7 +334,7 @@ class Synchronization:
             self._demands(candidate),
             candidate.artifacts,
             candidate.replaces,
-            _about(candidate.entry),
+            about(candidate.entry),
         )
 
     def _demands(self, candidate: Candidate) -> dict[str, Any]:
@@ -374,18 +374,6 @@ class Synchronization:
         return fresh
 
 
-def cut(data: bytes, cuts: list[int]) -> list[Blob]:
-    """``data`` as blobs: cut at the given offsets, and where a run exceeds MAX_BLOB_BYTES."""
-    blobs = []
-    start = 0
-    for end in sorted({len(data), *cuts} - {0}):
-        for at in range(start, end, MAX_BLOB_BYTES):
-            piece = data[at : min(at + MAX_BLOB_BYTES, end)]
-            blobs.append(Blob(blake3_digest(piece), piece))
-        start = end
-    return blobs
-
-
 def _really_new(candidate: Candidate) -> bool:
     """Whether a candidate that was read is to be published: it may only have been touched."""
     if candidate.dropped or not candidate.artifacts:
@@ -404,19 +392,3 @@ def _brought(records: list[Record], file: Found) -> bool:
 
 def _read_since(file: Found) -> bool:
     return file.atime > file.stamp.mtime
-
-
-def _about(entry: Entry | None) -> dict[str, Any]:
-    """What the manifest tells of an entry, for people and tools."""
-    if entry is None:
-        return {}
-    told: dict[str, Any] = {"key": entry.key, "compile_ns": entry.compile_ns}
-    if entry.guards is None:
-        told["opaque"] = entry.reason
-    else:
-        told["guards"] = entry.guards[:_ABOUT_GUARDS]
-    if entry.fx_keys:
-        told["fx_keys"] = entry.fx_keys
-    if entry.device:
-        told["device"] = entry.device
-    return told
