@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter
 from typing import TypeVar
 
@@ -159,3 +161,16 @@ def with_store(settings: Settings, work: Callable[[Store], T]) -> T:
             return work(Store(backend, catalog))
     finally:
         catalog.close()
+
+
+def with_fresh_store(settings: Settings, work: Callable[[Store], T]) -> T:
+    """Run ``work`` on the store with a catalog read anew: what decides on deletions believes no
+    file that lay on this machine.
+    """
+    backend = open_backend(settings.store)
+    with tempfile.TemporaryDirectory(prefix="casinductor-catalog-") as folder:
+        catalog = Catalog(Path(folder) / "catalog.db")
+        try:
+            return work(Store(backend, catalog))
+        finally:
+            catalog.close()

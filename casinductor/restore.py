@@ -42,7 +42,7 @@ from casinductor.store.union import File, Union, Version, files, paths, resolve,
 from casinductor.worker.ownership import Record, StampTuple, read_records, write_record
 from casinductor.worker.staging import Staged, Staging, staging
 
-_ATTEMPTS = 4
+_ATTEMPTS = 6
 
 
 @dataclass
@@ -99,9 +99,10 @@ class Restoration:
         """
         listed = self.store.refresh(self.cache.gpu, self.cache.key, self.findings, self.deadline)
         found = versions(self.store.catalog, self.cache)
-        if listed and not self.store.catalog.known(self.cache.gpu, self.cache.key):
-            raise Damaged(f"no manifest of {self.cache} can be read: {self.findings.damage[0]}")
-        if not listed:
+        damage = self.findings.damage
+        if listed and damage and not self.store.catalog.known(self.cache.gpu, self.cache.key):
+            raise Damaged(f"no manifest of {self.cache} can be read: {damage[0]}")
+        if not found:
             return Restored(self.report)
         self.report.source = "manifests"
         for record in read_records(self.root).values():
@@ -122,12 +123,17 @@ class Restoration:
             union = resolve(intact, self._judge)
             everything = resolve(found, self._judge) if lost else union
             self.report.lost = len(everything.groups.keys() - union.groups.keys())
-            self.report.refused = {why: len(those) for why, those in union.refused.items()}
+            self.report.refused = {
+                why: len({version.id for version in those}) for why, those in union.refused.items()
+            }
             losses = self._materialize(self._tasks(union))
             if not losses.blobs:
                 break
             if attempt == 0 and self.store.catalog.inherited:
                 found = self._reread()
+                continue
+            if losses.packs and self._moved():
+                found = versions(self.store.catalog, self.cache)
                 continue
             self.store.quarantine(losses)
             self.unusable.packs |= losses.packs
@@ -135,7 +141,10 @@ class Restoration:
             self.report.damage += [
                 f"pack {frame.pack} at byte {frame.offset}: {reason}"
                 for frame, reason in losses.frames.items()
-            ] + [f"pack {pack} is gone" for pack in sorted(losses.packs)]
+            ]
+            self.report.damage += [f"pack {pack} is gone" for pack in sorted(losses.packs)]
+            self.report.damage += losses.failures
+            self.unusable.spots |= losses.spots
         return union
 
     def _reread(self) -> list[Version]:
@@ -146,6 +155,12 @@ class Restoration:
         catalog.inherited = False
         self.store.refresh(self.cache.gpu, self.cache.key, self.findings, self.deadline)
         return versions(catalog, self.cache)
+
+    def _moved(self) -> bool:
+        """Whether the cache's manifests changed meanwhile: a collector put its blobs elsewhere."""
+        before = self.store.catalog.known(self.cache.gpu, self.cache.key).keys()
+        self.store.refresh(self.cache.gpu, self.cache.key, self.findings, self.deadline)
+        return self.store.catalog.known(self.cache.gpu, self.cache.key).keys() != before
 
     def _judge(self, demands: dict[str, Any]) -> str | None:
         return refusal(demands, self.worker)

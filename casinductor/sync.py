@@ -120,11 +120,18 @@ class Synchronization:
                 f"{self.cache}: collectors removed what was published {_ATTEMPTS} times in a row"
             )
         report.damage += self.findings.damage
+        self.store.note_use(self.cache)
         return report, self._next_snapshot(touched)
 
     def _look(self) -> None:
-        """Learn what the store has of this cache and which of it cannot be relied on."""
+        """Learn what the store has of this cache and which of it cannot be relied on.
+
+        The mark of use comes first: a collector that condemned, unseen by this listing, what the
+        cache has already, looks for such marks after it and keeps what is used.
+        """
         try:
+            if self.store.format_problem() is None:
+                self.store.note_use(self.cache)
             self.unusable = self.store.unusable()
         except StoreUnavailable:
             self.store.prepare_to_write()  # a store that does not exist yet
@@ -135,7 +142,8 @@ class Synchronization:
     def _union(self) -> Union:
         found = versions(self.store.catalog, self.cache)
         lost = lost_versions(self.store.catalog, found, self.unusable)
-        intact = (version for version in found if version.row not in lost)
+        condemned = self.unusable.manifests
+        intact = (v for v in found if v.row not in lost and v.published not in condemned)
         return resolve(intact, lambda demands: refusal(demands, self.worker))
 
     def _touched(self) -> dict[str, bool]:

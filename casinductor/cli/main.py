@@ -15,7 +15,19 @@ import click
 from casinductor import __version__
 from casinductor.cli.options import Options, global_options
 
-_COMMANDS = ("push", "pull", "ls", "stats", "compact", "demo")
+_COMMANDS = (
+    "push",
+    "pull",
+    "ls",
+    "stats",
+    "compact",
+    "gc",
+    "rm",
+    "undelete",
+    "check",
+    "repair",
+    "demo",
+)
 
 
 class LazyGroup(click.Group):

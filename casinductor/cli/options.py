@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -97,6 +98,12 @@ class Options:
             cache.progress = lambda done, total: progress.update(task, completed=done, total=total)
             yield
 
+    def wait(self, seconds: float) -> None:
+        """Sleep, and say so: on a network filesystem it takes minutes."""
+        if not self.quiet:
+            click.echo(f"waiting {seconds:g} s for other workers' listings", err=True)
+        time.sleep(seconds)
+
     def warn(self, lines: Iterable[str]) -> None:
         """What went wrong without stopping the command, on stderr."""
         for line in lines:
@@ -113,6 +120,15 @@ def global_options(function: Function) -> Function:
     ):
         function = option(function)
     return function
+
+
+grace_option = click.option(
+    "--grace",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Wait so long for other clients' listings at each step (default: 0 on a local "
+    "filesystem, else 600).",
+)
 
 
 def command_options(function: Function) -> Function:

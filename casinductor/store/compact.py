@@ -10,14 +10,15 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from casinductor.deadline import Deadline
-from casinductor.errors import CacheNotFound, Damaged
+from casinductor.errors import CacheNotFound, Damaged, StoreUnavailable
 from casinductor.store.fetch import Unusable
 from casinductor.store.frame import Codec
-from casinductor.store.gc import Wait, retire
-from casinductor.store.health import bad_packs
+from casinductor.store.gc import Wait, grace_of, pause, retire
+from casinductor.store.health import Pause, bad_packs, proven
 from casinductor.store.names import CacheId
-from casinductor.store.rewrite import Rewritten, rewrite
+from casinductor.store.rewrite import Rewritten, Terms, rewrite
 from casinductor.store.store import Findings, Store
+from casinductor.store.union import versions
 
 
 @dataclass
@@ -62,11 +63,15 @@ def compact(
     if not listed:
         raise CacheNotFound(f"{store.backend.url} holds no cache {cache}")
     report.bytes_before = stored_bytes(store, cache)
-    if len(store.catalog.known(cache.gpu, cache.key)) == 1 and _is_compact(store, cache):
+    visible = _visible(store, cache)
+    if not visible:
+        raise CacheNotFound(f"{store.backend.url} holds nothing of {cache} but what was removed")
+    if len(visible) == 1 and _is_compact(store, cache):
         report.bytes_after = report.bytes_before
         return report
     store.prepare_to_write()
-    done = _rewrite_all(store, cache, level)
+    seconds = grace_of(store, grace)
+    done = _rewrite_all(store, cache, level, lambda: pause(seconds, wait))
     report.manifest, report.bytes_uploaded = done.manifest, done.bytes
     report.groups, report.groups_lost = done.groups, done.groups_lost
     report.manifests_replaced = len(done.replaced)
@@ -76,20 +81,26 @@ def compact(
     return report
 
 
-def _rewrite_all(store: Store, cache: CacheId, level: int) -> Rewritten:
+def _rewrite_all(store: Store, cache: CacheId, level: int, again: Pause) -> Rewritten:
     """Rewrite every manifest of the cache; if another compaction takes them away, start over."""
     while True:
-        old = {ulid for _, ulid in store.catalog.known(cache.gpu, cache.key)}
-        barred = store.unusable()
+        old = _visible(store, cache)
+        barred, suspects = store.unusable(), Unusable()
         gone = bad_packs(store, cache)
-        unreadable = Unusable((barred.packs - store.condemned()) | gone, set(barred.frames))
+        suspects.packs = (barred.packs - barred.manifests) | gone
+        suspects.frames = set(barred.frames)
+        unreadable = proven(store, cache, old, suspects, again)
         barred.packs |= gone
         try:
-            return rewrite(store, cache, old, barred=barred, unreadable=unreadable, level=level)
-        except Damaged:
+            return rewrite(store, cache, old, Terms(barred, unreadable, level))
+        except (Damaged, StoreUnavailable):
             store.refresh(cache.gpu, cache.key, Findings(), Deadline(None))
-            if old <= {ulid for _, ulid in store.catalog.known(cache.gpu, cache.key)}:
+            if old <= _visible(store, cache):
                 raise
+
+
+def _visible(store: Store, cache: CacheId) -> set[str]:
+    return {version.published for version in versions(store.catalog, cache)}
 
 
 def stored_bytes(store: Store, cache: CacheId) -> int:

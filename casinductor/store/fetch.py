@@ -16,7 +16,7 @@ from typing import NamedTuple
 from blake3 import blake3
 
 from casinductor.deadline import Deadline
-from casinductor.errors import CasinductorError, Damaged, ObjectMissing
+from casinductor.errors import CasinductorError, Damaged, ObjectMissing, StoreUnavailable
 from casinductor.store.backend import Backend
 from casinductor.store.catalog import Catalog, chunks
 from casinductor.store.frame import decompress
@@ -58,26 +58,37 @@ class Opened(NamedTuple):
 
 @dataclass
 class Losses:
-    """What could not be had: blob hashes, packs that are gone, frames that are bad and why."""
+    """What could not be had: blob hashes, packs that are gone, frames that are bad and why, the
+    spots (pack, frame offset, blob hash) of both; and ``failures`` of the store, which say
+    nothing about what it holds.
+    """
 
     blobs: set[bytes] = field(default_factory=set)
     packs: set[str] = field(default_factory=set)
     frames: dict[FrameRef, str] = field(default_factory=dict)
+    spots: set[tuple[str, int, bytes]] = field(default_factory=set)
+    failures: list[str] = field(default_factory=list)
 
 
 @dataclass
 class Unusable:
-    """Packs and frames (pack, offset) that must not be relied on, and hashes lost altogether."""
+    """Packs, frames (pack, offset) and spots (pack, frame offset, hash) that must not be relied
+    on, and condemned manifests.
+    """
 
     packs: set[str] = field(default_factory=set)
     frames: set[tuple[str, int]] = field(default_factory=set)
-    blobs: set[bytes] = field(default_factory=set)
+    spots: set[tuple[str, int, bytes]] = field(default_factory=set)
+    manifests: set[str] = field(default_factory=set)
 
     def __bool__(self) -> bool:
-        return bool(self.packs or self.frames)
+        return bool(self.packs or self.frames or self.spots)
 
     def bars(self, pack: str, offset: int) -> bool:
         return pack in self.packs or (pack, offset) in self.frames
+
+    def bars_blob(self, pack: str, offset: int, digest: bytes) -> bool:
+        return self.bars(pack, offset) or (pack, offset, digest) in self.spots
 
 
 Plan = dict[FrameRef, list[Located]]
@@ -122,7 +133,7 @@ def locate(
             reference = FrameRef(*frame)
             if digest in found or (only is not None and reference.pack not in only):
                 continue
-            if not unusable.bars(reference.pack, reference.offset):
+            if not unusable.bars_blob(reference.pack, reference.offset, digest):
                 found[digest] = (reference, Located(digest, offset, size))
     return found
 
@@ -207,12 +218,17 @@ def _read(
         run = memoryview(next(iter(backend.get_ranges(name, [(start, length)]))))
     except ObjectMissing:
         losses.packs.add(frames[0].pack)
-        losses.blobs.update(blob.hash for frame in frames for blob in plan[frame])
+        for frame in frames:
+            _lose_blobs(frame, plan[frame], losses)
         return [None] * len(frames)
     except CasinductorError as error:
         if len(frames) > 1:
             return [part for frame in frames for part in _read(backend, [frame], plan, losses)]
-        _lose(frames[0], plan[frames[0]], str(error), losses)
+        if isinstance(error, Damaged):
+            _lose(frames[0], plan[frames[0]], str(error), losses)
+        else:
+            losses.failures.append(str(error))
+            _lose_blobs(frames[0], plan[frames[0]], losses)
         return [None]
     return [run[f.offset - start : f.offset - start + f.stored] for f in frames]
 
@@ -234,13 +250,21 @@ def _verified(frame: FrameRef, stored: memoryview, blobs: list[Located], losses:
 
 def _lose(frame: FrameRef, blobs: list[Located], reason: str, losses: Losses) -> None:
     losses.frames[frame] = reason
+    _lose_blobs(frame, blobs, losses)
+
+
+def _lose_blobs(frame: FrameRef, blobs: list[Located], losses: Losses) -> None:
     losses.blobs.update(blob.hash for blob in blobs)
+    losses.spots.update((frame.pack, frame.offset, blob.hash) for blob in blobs)
 
 
 def read_blobs(
     backend: Backend, catalog: Catalog, hashes: list[bytes], unusable: Unusable
 ) -> dict[bytes, bytes]:
-    """The bytes of blobs wherever they lie, all in memory. Raises :class:`Damaged` for a loss."""
+    """The bytes of blobs wherever they lie, all in memory.
+
+    Raises :class:`Damaged` for a loss, and StoreUnavailable where the store failed instead.
+    """
     places = locate(catalog, hashes, unusable)
     plan: Plan = defaultdict(list)
     for reference, located in places.values():
@@ -250,6 +274,8 @@ def read_blobs(
     for raw, blobs, _ in fetch(backend, plan, losses, Deadline(None)):
         for blob in blobs:
             found[blob.hash] = raw[blob.offset : blob.offset + blob.size]
+    if losses.failures:
+        raise StoreUnavailable(losses.failures[0])
     if losses.blobs:
         raise Damaged(
             f"{len(losses.blobs)} blobs of {backend.url} are missing or bad, so nothing that "

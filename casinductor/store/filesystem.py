@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -34,8 +35,12 @@ MODES: tuple[Mode, ...] = ("link", "rename", "create")
 _LOCAL_TYPES = frozenset(
     ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay", "bcachefs")
 )
-#: NFS caches attributes and names for up to acdirmax = 60 s on each of two clients (nfs(5)).
-_NETWORK_STALENESS = 600.0
+#: NFS caches attributes and names for up to acdirmax = 60 s (nfs(5)); five times that.
+_NETWORK_STALENESS = 300.0
+#: A directory that changes while it is read is read again, so often at most.
+_SCANS = 5
+#: File times step with the kernel's tick, 4 to 10 ms: a change so recent may not show in them.
+_TICK_NS = 20_000_000
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 
 
@@ -247,9 +252,20 @@ def _pread(descriptor: int, offset: int, length: int, path: str) -> bytes:
 
 
 def _scan(folder: str) -> list[os.DirEntry[str]]:
+    """The entries of a directory at one moment.
+
+    readdir(3) promises nothing about entries that come and go meanwhile: a manifest and the one
+    that replaces it might both be missed.
+    """
     try:
-        with os.scandir(folder) as entries:
-            return list(entries)
+        for _ in range(_SCANS):
+            changed = os.stat(folder).st_mtime_ns
+            began = time.time_ns()
+            with os.scandir(folder) as entries:
+                found = list(entries)
+            if os.stat(folder).st_mtime_ns == changed and not 0 <= began - changed < _TICK_NS:
+                break
+        return found
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:

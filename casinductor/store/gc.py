@@ -1,25 +1,78 @@
-"""Removes packs and manifests that nothing needs any more, beside running syncs and collectors.
+"""The collectors' protocol: how packs and manifests are removed beside running syncs.
 
-Invariant: a pack is deleted only after its tombstone, which is never lifted, was visible for the
-grace time, and after everything that still named it then was copied and published elsewhere
-(``docs/protocol.md``).
+Invariant: a pack or a used manifest is deleted only after its tombstone, which is never lifted,
+was visible for the grace time, and after everything that still counts on it was published anew,
+handshake included, for as long again (``docs/protocol.md``). A collector that dies anywhere
+leaves tombstones, which the next one takes over, and nothing else to do.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 from casinductor.deadline import Deadline
-from casinductor.errors import Damaged, NameTaken
+from casinductor.errors import Damaged, NameTaken, StoreUnavailable
 from casinductor.store import names
-from casinductor.store.fetch import Unusable
 from casinductor.store.names import CacheId
-from casinductor.store.rewrite import rewrite
+from casinductor.store.rewrite import Keeps, Terms, rewrite
 from casinductor.store.store import Findings, Store
+from casinductor.store.union import Version
 
-_LEVEL = 12
 Wait = Callable[[float], None]
+#: What is to be kept of a cache some of whose manifests are condemned.
+Spare = Callable[[CacheId], Keeps]
+Manifests = dict[str, CacheId]
+
+
+def grace_of(store: Store, grace: float | None) -> float:
+    """Seconds to wait at each step: what was asked for, or twice the backend's staleness.
+
+    Twice, because a sync may overlook a tombstone that is ``staleness`` old, and what it published
+    just before may show that much later still; the model of the tests finds less to be unsafe.
+    """
+    return 2 * store.backend.staleness if grace is None else grace
+
+
+@dataclass
+class Swept:
+    """ULIDs of the packs and manifests removed, bytes written to move what was still needed, and
+    what could not be moved and therefore stays, in sentences.
+    """
+
+    packs: list[str] = field(default_factory=list)
+    manifests: list[str] = field(default_factory=list)
+    moved: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def look(store: Store) -> None:
+    """Read every manifest of the store; one that cannot be read stops all collection.
+
+    Raises :class:`Damaged`, as nobody can tell which packs such a manifest needs.
+    """
+    findings = Findings()
+    store.refresh(None, None, findings, Deadline(None))
+    if findings.damage:
+        raise Damaged(
+            f"{len(findings.damage)} manifests of {store.backend.url} cannot be read, so nobody "
+            f"knows which packs they need; run casinductor repair first: {findings.damage[0]}"
+        )
+
+
+def manifests_of(store: Store) -> Manifests:
+    """The cache of every manifest that the catalog knows, by ULID."""
+    return {ulid: cache for cache, ulid in store.catalog.known()}
+
+
+def referenced(store: Store, but: Iterable[str] = ()) -> set[str]:
+    """The packs that the manifests of the catalog name, those ``but`` left out."""
+    left_out = set(but)
+    rows = store.catalog.db.execute(
+        "SELECT DISTINCT p.ulid, m.ulid FROM pack p JOIN manifest m ON m.id = p.manifest"
+    )
+    return {pack for pack, manifest in rows if manifest not in left_out}
 
 
 def retire(
@@ -32,92 +85,132 @@ def retire(
 ) -> list[str]:
     """Delete manifests that a published one replaces, and the packs that only they named.
 
-    ``grace`` seconds cover how stale a listing may be (default: the backend's). Returns the
-    ULIDs of the packs removed.
+    The caller has seen the handshake of what replaces them. Returns the packs' ULIDs.
     """
-    seconds = store.backend.staleness if grace is None else grace
-    old = list(manifests)
-    suspects = _packs_of(store, cache, old)
-    _pause(seconds, wait)
-    for ulid in old:
+    seconds = grace_of(store, grace)
+    old = set(manifests)
+    suspects = referenced(store) - referenced(store, old)
+    pause(seconds, wait)
+    for ulid in sorted(old):
         store.backend.delete(cache.manifest(ulid))
-    return sweep(store, suspects - referenced(store), grace=seconds, wait=wait)
+    look(store)
+    return sweep(store, suspects - referenced(store), grace=seconds, wait=wait).packs
 
 
 def sweep(
-    store: Store, packs: set[str], *, grace: float | None = None, wait: Wait = time.sleep
-) -> list[str]:
-    """Condemn packs, wait, evacuate what somebody still needs of them, delete them."""
-    if not packs:
-        return []
-    seconds = store.backend.staleness if grace is None else grace
+    store: Store,
+    packs: set[str],
+    manifests: Manifests | None = None,
+    *,
+    replaced: Manifests | None = None,
+    spare: Spare | None = None,
+    grace: float | None = None,
+    wait: Wait = time.sleep,
+) -> Swept:
+    """Remove ``packs``, ``manifests`` that may be in use, and ``replaced`` ones that are not.
+
+    ``spare`` is asked, after the grace time, what to keep of a cache that loses manifests.
+    """
+    doomed, done, left = dict(manifests or {}), Swept(), dict(replaced or {})
+    if not packs and not doomed and not left:
+        return done
+    seconds = grace_of(store, grace)
+    condemn(store, packs | doomed.keys())
+    pause(seconds, wait)
+    look(store)
+    going = doomed.keys() | left.keys()
+    evacuated, stuck = evacuate(store, packs, doomed, going, spare, done)
+    if evacuated:
+        pause(seconds, wait)
+    if stuck:
+        packs = packs - referenced(store, (going - stuck) | evacuated.keys())
+    gone = {**doomed, **left, **evacuated}
+    for ulid in sorted(gone.keys() - stuck):
+        store.backend.delete(gone[ulid].manifest(ulid))
+        done.manifests.append(ulid)
     for ulid in sorted(packs):
+        store.backend.delete(names.pack(ulid))
+    done.packs = sorted(packs)
+    pause(seconds, wait)
+    for ulid in sorted(packs | (doomed.keys() - stuck)):
+        store.backend.delete(names.condemned(ulid))
+    return done
+
+
+def condemn(store: Store, ulids: Iterable[str]) -> None:
+    """Publish tombstones; another collector's counts as well."""
+    for ulid in sorted(ulids):
         try:
             store.backend.put(names.condemned(ulid), [b""])
         except NameTaken:
-            continue  # another collector condemned it too
-    _pause(seconds, wait)
-    if packs & referenced(store):
-        left = evacuate(store, packs)
-        _pause(seconds, wait)
-        for cache, ulid in left:
-            store.backend.delete(cache.manifest(ulid))
-    for ulid in sorted(packs):
-        store.backend.delete(names.pack(ulid))
-    _pause(seconds, wait)
-    for ulid in sorted(packs):
-        store.backend.delete(names.condemned(ulid))
-    return sorted(packs)
+            continue
 
 
-def referenced(store: Store) -> set[str]:
-    """The packs that any manifest of the store names now, by a fresh look."""
-    store.refresh(None, None, Findings(), Deadline(None))
-    return {row[0] for row in store.catalog.db.execute("SELECT DISTINCT ulid FROM pack")}
+def evacuate(
+    store: Store,
+    packs: set[str],
+    doomed: Manifests,
+    going: set[str],
+    spare: Spare | None,
+    done: Swept,
+) -> tuple[Manifests, set[str]]:
+    """Publish anew what is still needed of condemned packs and manifests.
 
-
-def evacuate(store: Store, packs: set[str]) -> list[tuple[CacheId, str]]:
-    """Publish again, without these packs, every manifest that names one of them.
-
-    Returns the manifests that this replaces. What a pack no longer holds stays lost.
+    Returns the manifests that this replaces, and those of a cache where it failed: they stay.
     """
-    barred = store.unusable()
-    there = set(store.packs())
-    gone = {row[0] for row in store.catalog.db.execute("SELECT DISTINCT ulid FROM pack")} - there
-    unreadable = Unusable((barred.packs - store.condemned()) | gone, set(barred.frames))
-    barred.packs |= gone | packs
-    marks = ",".join("?" * len(packs))
-    rows = store.catalog.db.execute(
-        "SELECT DISTINCT m.gpu, m.key, m.ulid FROM pack p JOIN manifest m ON m.id = p.manifest"
-        f" WHERE p.ulid IN ({marks})",
-        sorted(packs),
-    ).fetchall()
-    left: dict[CacheId, list[str]] = {}
-    for gpu, key, ulid in rows:
-        left.setdefault(CacheId(gpu, key), []).append(ulid)
-    replaced = []
-    for cache, old in left.items():
+    work: dict[CacheId, set[str]] = {}
+    known = manifests_of(store)
+    for ulid in naming(store, packs) - going:
+        work.setdefault(known[ulid], set()).add(ulid)
+    for ulid in doomed.keys() & known.keys():
+        if spare is not None:
+            work.setdefault(known[ulid], set()).add(ulid)
+    replaced: Manifests = {}
+    stuck: set[str] = set()
+    for cache in sorted(work):
+        keeps = _keeps(cache, doomed, spare)
         try:
-            done = rewrite(store, cache, old, barred=barred, unreadable=unreadable, level=_LEVEL)
-        except Damaged:
-            store.refresh(cache.gpu, cache.key, Findings(), Deadline(None))
-            if set(old) <= {ulid for _, ulid in store.catalog.known(cache.gpu, cache.key)}:
-                raise
-            continue  # another collector has taken care of them meanwhile
-        replaced += [(cache, ulid) for ulid in done.replaced]
-    return replaced
+            done.moved += _move(store, cache, work[cache], packs, keeps)
+        except (Damaged, StoreUnavailable) as error:
+            look(store)
+            if not work[cache] & manifests_of(store).keys():
+                continue  # another collector has taken care of them meanwhile
+            stuck |= work[cache]
+            done.problems.append(f"{cache}: {error}")
+            continue
+        replaced.update(dict.fromkeys(work[cache], cache))
+    return replaced, stuck
 
 
-def _packs_of(store: Store, cache: CacheId, manifests: list[str]) -> set[str]:
+def _keeps(cache: CacheId, doomed: Manifests, spare: Spare | None) -> Keeps | None:
+    if spare is None:
+        return None
+    wanted = spare(cache)
+
+    def keeps(version: Version) -> bool:
+        return version.published not in doomed or wanted(version)
+
+    return keeps
+
+
+def _move(
+    store: Store, cache: CacheId, manifests: set[str], packs: set[str], keeps: Keeps | None
+) -> int:
+    """Rewrite manifests without the condemned packs; blobs that lie elsewhere stay there."""
+    barred = store.unusable()
+    barred.packs |= packs | (referenced(store) - set(store.packs()))
+    done = rewrite(store, cache, manifests, Terms(barred, lend=True, keeps=keeps))
+    return done.bytes
+
+
+def naming(store: Store, packs: set[str]) -> set[str]:
+    """The manifests that name one of these packs."""
     rows = store.catalog.db.execute(
         "SELECT DISTINCT p.ulid, m.ulid FROM pack p JOIN manifest m ON m.id = p.manifest"
-        " WHERE m.gpu = ? AND m.key = ?",
-        (cache.gpu, cache.key),
     )
-    chosen = set(manifests)
-    return {pack for pack, manifest in rows if manifest in chosen}
+    return {manifest for pack, manifest in rows if pack in packs}
 
 
-def _pause(seconds: float, wait: Wait) -> None:
+def pause(seconds: float, wait: Wait) -> None:
     if seconds > 0:
         wait(seconds)

@@ -1,22 +1,34 @@
 """Which published groups can no longer be read, as far as cheap looks tell.
 
-Invariant: nothing is judged lost while any usable copy of its blobs is known, and looking changes
+Invariant: nothing is judged lost while any usable copy of its blobs is known, nor on anybody's
+word where something would be deleted for it: :func:`proven` reads for itself. Looking changes
 nothing but marks in quarantine.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from casinductor.errors import CasinductorError, Damaged, ObjectMissing
+from casinductor.deadline import Deadline
+from casinductor.errors import CasinductorError, Damaged, ObjectMissing, StoreUnavailable
 from casinductor.store import names
 from casinductor.store.catalog import Catalog
-from casinductor.store.fetch import Unusable, frame_rows, locate
+from casinductor.store.fetch import (
+    Located,
+    Losses,
+    Plan,
+    Unusable,
+    fetch,
+    frame_rows,
+    locate,
+)
 from casinductor.store.names import CacheId
 from casinductor.store.pack import read_end
 from casinductor.store.store import Store
 from casinductor.store.union import Version
+
+Pause = Callable[[], None]
 
 
 def lost_versions(catalog: Catalog, found: Iterable[Version], unusable: Unusable) -> set[int]:
@@ -40,10 +52,21 @@ def _lost_blobs(catalog: Catalog, manifest: int, unusable: Unusable) -> set[int]
         for index, frame in frame_rows(catalog, manifest).items()
         if unusable.bars(frame.pack, frame.offset)
     }
-    if not barred:
+    spots = unusable.spots
+    spotted = {spot[:2] for spot in spots}
+    frames = {
+        index: frame[:2]
+        for index, frame in frame_rows(catalog, manifest).items()
+        if index not in barred and frame[:2] in spotted
+    }
+    if not barred and not frames:
         return set()
     table = catalog.blob_table(manifest)
-    suspects = {i: table.hash(i) for i, frame in enumerate(table.frame) if frame in barred}
+    suspects = {
+        i: table.hash(i)
+        for i, frame in enumerate(table.frame)
+        if frame in barred or (frame in frames and (*frames[frame], table.hash(i)) in spots)
+    }
     elsewhere = locate(catalog, set(suspects.values()), unusable)
     return {index for index, digest in suspects.items() if digest not in elsewhere}
 
@@ -81,3 +104,52 @@ def bad_packs(store: Store, cache: CacheId) -> set[str]:
         except CasinductorError:
             bad.add(ulid)
     return bad
+
+
+def proven(
+    store: Store, cache: CacheId, manifests: Iterable[str], suspects: Unusable, again: Pause
+) -> Unusable:
+    """Of the places that are suspected, the spots of blobs that this process cannot read either.
+
+    ``again`` waits until what another client wrote must be visible; only then is a missing pack
+    missing. Raises :class:`StoreUnavailable` where the store fails, which proves nothing.
+    """
+    chosen = set(manifests)
+    rows = [
+        row
+        for (_, ulid), (row, _) in store.catalog.known(cache.gpu, cache.key).items()
+        if ulid in chosen
+    ]
+    plan = _suspect_plan(store.catalog, rows, suspects)
+    losses = _read_through(store, plan)
+    if losses.packs:
+        again()
+        losses = _read_through(store, plan)
+    if losses.failures:
+        raise StoreUnavailable(losses.failures[0])
+    return Unusable(spots=losses.spots)
+
+
+def _suspect_plan(catalog: Catalog, manifests: list[int], suspects: Unusable) -> Plan:
+    plan: Plan = {}
+    for manifest in manifests:
+        frames = {
+            index: frame
+            for index, frame in frame_rows(catalog, manifest).items()
+            if suspects.bars(frame.pack, frame.offset)
+        }
+        if not frames:
+            continue
+        table = catalog.blob_table(manifest)
+        for index, frame_index in enumerate(table.frame):
+            if frame_index in frames:
+                place = Located(table.hash(index), table.offset[index], table.size[index])
+                plan.setdefault(frames[frame_index], []).append(place)
+    return plan
+
+
+def _read_through(store: Store, plan: Plan) -> Losses:
+    losses = Losses()
+    for _ in fetch(store.backend, plan, losses, Deadline(None)):
+        pass
+    return losses

@@ -35,7 +35,7 @@ def group_lines(store: Store, cache: CacheId) -> list[GroupLine]:
     """All versions by kind and id. Raises :class:`CacheNotFound`."""
     if not store.refresh(cache.gpu, cache.key, Findings(), Deadline(None)):
         raise CacheNotFound(f"{store.backend.url} holds no cache {cache}")
-    found = versions(store.catalog, cache)
+    found = list({(v.id, v.demands, v.content): v for v in versions(store.catalog, cache)}.values())
     members = files(store.catalog, found)
     lines = [
         GroupLine(

@@ -24,6 +24,7 @@ PACK_SUFFIX = ".pack"
 
 _RESERVED = {MANIFESTS, PACKS, CONDEMNED, QUARANTINE, USES, PROBES, FORMAT}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _MAX_PART = 200
 _MAX_KEY = 900
 
@@ -89,6 +90,18 @@ def _check_part(part: str, shown: str) -> None:
         raise InvalidName(f"{shown} has a part longer than {_MAX_PART} bytes")
     if part.endswith(MANIFEST_SUFFIX):
         raise InvalidName(f"{shown} has a part that ends in {MANIFEST_SUFFIX}")
+
+
+def parse_use(name: str) -> tuple[CacheId, str] | None:
+    """The cache and day (``yyyy-mm-dd``) of a mark of use; None for anything else."""
+    head, _, day = name.rpartition("/")
+    parts = head.split("/", 2)
+    if len(parts) != 3 or parts[0] != USES or not _DAY.fullmatch(day):
+        return None
+    try:
+        return CacheId(parts[1], parts[2]), day
+    except InvalidName:
+        return None
 
 
 def pack(ulid: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,20 +68,38 @@ class Draft:
             scope and store.catalog.db.execute("SELECT 1 FROM blobs LIMIT 1").fetchone()
         )
 
-    def place(self, pieces: list[Blob]) -> tuple[list[int], list[Blob]]:
-        """Index the blobs of one artifact; return the indexes and those that must be stored."""
-        fresh: dict[bytes, Blob] = {b.hash: b for b in pieces if b.hash not in self._index}
-        known: dict[bytes, tuple[FrameRef, Located]] = {}
-        if fresh and self._any_known:
-            known = locate(self._store.catalog, fresh, self._unusable, self._scope, self.lendable)
-        for blob in fresh.values():
+    def absent(self, hashes: Iterable[bytes]) -> set[bytes]:
+        """Those blobs that :meth:`place` would want stored."""
+        fresh = {digest for digest in hashes if digest not in self._index}
+        return fresh - self._known(fresh).keys()
+
+    def _known(self, hashes: Iterable[bytes]) -> dict[bytes, tuple[FrameRef, Located]]:
+        if not self._any_known:
+            return {}
+        return locate(self._store.catalog, hashes, self._unusable, self._scope, self.lendable)
+
+    def place(
+        self, pieces: list[Blob], sizes: list[int] | None = None
+    ) -> tuple[list[int], list[Blob]]:
+        """Index the blobs of one artifact; return the indexes and those that must be stored.
+
+        With ``sizes``, blobs that need not be stored may come without their data.
+        """
+        lengths = sizes or [len(blob.data) for blob in pieces]
+        fresh: dict[bytes, tuple[Blob, int]] = {
+            b.hash: (b, size)
+            for b, size in zip(pieces, lengths, strict=True)
+            if b.hash not in self._index
+        }
+        known = self._known(fresh)
+        for blob, size in fresh.values():
             self._index[blob.hash] = len(self._sizes)
             self._hashes.append(blob.hash)
-            self._sizes.append(len(blob.data))
+            self._sizes.append(size)
             there = known.get(blob.hash)
             self._places.append((there[0], there[1].offset) if there else None)
         indexes = [self._index[blob.hash] for blob in pieces]
-        return indexes, [blob for blob in fresh.values() if blob.hash not in known]
+        return indexes, [blob for blob, _ in fresh.values() if blob.hash not in known]
 
     def stored(self, packs: list[WrittenPack]) -> None:
         """Note where the new blobs went."""
@@ -229,17 +247,28 @@ def publish(
     data = encode(manifest, codec)
     written += store.backend.put(cache.manifest(manifest.ulid), [data])
     store.catalog.add(manifest, len(data))
-    return Published(manifest, written, conflicts(store, manifest))
+    named = [(pack.ulid, pack.size) for pack in manifest.packs]
+    return Published(manifest, written, conflicts(store, named))
 
 
-def conflicts(store: Store, manifest: Manifest) -> set[str]:
-    """Packs of a published manifest that cannot be relied on; tombstones are listed first."""
+def conflicts(store: Store, packs: Iterable[tuple[str, int]]) -> set[str]:
+    """Packs (ULID, size) of a published manifest that cannot be relied on.
+
+    Tombstones are listed first: a pack is there longer than its tombstone is missing.
+    """
     condemned = store.condemned()
-    found = set()
-    for pack in manifest.packs:
-        if pack.ulid in condemned or not pack_is_there(store, pack.ulid, pack.size):
-            found.add(pack.ulid)
-    return found
+    return {
+        ulid for ulid, size in packs if ulid in condemned or not pack_is_there(store, ulid, size)
+    }
+
+
+def unreliable(store: Store, ulid: str) -> bool:
+    """The handshake for a manifest whose writer may have died before it."""
+    rows = store.catalog.db.execute(
+        "SELECT p.ulid, p.size FROM pack p JOIN manifest m ON m.id = p.manifest WHERE m.ulid = ?",
+        (ulid,),
+    ).fetchall()
+    return bool(conflicts(store, rows))
 
 
 def pack_is_there(store: Store, ulid: str, size: int) -> bool:

@@ -1,15 +1,16 @@
 """Rewrites some manifests of a cache as one: for compaction, and to leave condemned packs.
 
 Invariant: the new manifest says exactly what the union of the old ones said (origins included, so
-later races resolve as before), and names no pack that was condemned or gone.
+later races resolve as before) less what the caller gave up, and names no pack that was condemned
+or gone. It takes nothing away: the old manifests count until they are deleted.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from casinductor.deadline import Deadline
@@ -25,6 +26,25 @@ from casinductor.store.store import Findings, Store
 from casinductor.store.union import File, Version, demands_of, files, versions, winner
 
 _ATTEMPTS = 6
+Keeps = Callable[[Version], bool]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How to rewrite.
+
+    ``barred`` places are not relied on; ``unreadable`` spots are known to be lost, and the groups
+    that need them are given up, as are those that ``keeps`` does not want. Blobs that lie
+    elsewhere stay there with ``lend``; else only compact packs lend, and only across caches.
+    ``revive`` reads removed manifests and stands for none.
+    """
+
+    barred: Unusable
+    unreadable: Unusable = field(default_factory=Unusable)
+    level: int = 12
+    lend: bool = False
+    revive: bool = False
+    keeps: Keeps | None = None
 
 
 @dataclass
@@ -35,53 +55,52 @@ class Rewritten:
     replaced: list[str]
     bytes: int = 0
     groups: int = 0
-    groups_lost: int = 0
+    lost: list[Version] = field(default_factory=list)
+
+    @property
+    def groups_lost(self) -> int:
+        return len({version.id for version in self.lost})
 
 
-def rewrite(
-    store: Store,
-    cache: CacheId,
-    manifests: Iterable[str],
-    *,
-    barred: Unusable,
-    unreadable: Unusable,
-    level: int,
-) -> Rewritten:
-    """Publish one manifest that replaces ``manifests``; ``barred`` places are not relied on.
+def rewrite(store: Store, cache: CacheId, manifests: Iterable[str], terms: Terms) -> Rewritten:
+    """Publish one manifest that says what ``manifests`` say, and see its handshake through.
 
-    Condemned packs belong to ``barred`` only, as they can be read until they are deleted;
-    ``unreadable`` places cannot. Raises what reading and publishing raise.
+    Condemned packs are barred only, as they can be read until they are deleted. Raises what
+    reading and publishing raise, :class:`Damaged` for a blob that is lost unexpectedly.
     """
     result = Rewritten("", sorted(manifests))
     for _ in range(_ATTEMPTS):
-        published = _publish(store, cache, result, barred, unreadable, level)
+        published = _publish(store, cache, result, terms)
         result.bytes += published.bytes
         if published.manifest is not None:
             result.manifest = published.manifest.ulid
         if not published.conflicts:
             return result
-        barred.packs |= published.conflicts
+        terms.barred.packs |= published.conflicts
         result.replaced.append(result.manifest)
     raise StoreUnavailable(f"{cache}: collectors removed what was written, again and again")
 
 
-def _publish(
-    store: Store,
-    cache: CacheId,
-    result: Rewritten,
-    barred: Unusable,
-    unreadable: Unusable,
-    level: int,
-) -> Published:
-    found = [v for v in versions(store.catalog, cache) if v.published in result.replaced]
-    lost = lost_versions(store.catalog, found, unreadable)
+def _publish(store: Store, cache: CacheId, result: Rewritten, terms: Terms) -> Published:
+    found = versions(store.catalog, cache, even_removed=terms.revive)
+    found = [v for v in found if v.published in result.replaced]
+    if terms.keeps is not None:
+        found = [version for version in found if terms.keeps(version)]
+    lost = lost_versions(store.catalog, found, terms.unreadable)
     living = _living(version for version in found if version.row not in lost)
-    result.groups, result.groups_lost = len(living), len({v.id for v in found if v.row in lost})
+    carried = {(v.id, v.demands) for v in living}
+    result.groups = len(living)
+    result.lost = [v for v in found if v.row in lost and (v.id, v.demands) not in carried]
+    if not living:
+        return Published()  # a manifest without groups would be a removal
     members = files(store.catalog, living)
-    draft = Draft(store, cache.gpu, barred)
-    draft.lendable = _shared_packs(store, cache)
+    draft = Draft(store, cache.gpu, terms.barred)
+    if terms.lend:
+        store.refresh(cache.gpu, None, Findings(), Deadline(None))
+    else:
+        draft.lendable = _shared_packs(store, cache)
     groups: list[NewGroup] = []
-    blobs = _blobs(store, living, members, draft, unreadable, groups)
+    blobs = _blobs(store, living, members, draft, terms.unreadable, groups)
     root, producer = _producer(store, cache)
     return publish(
         store,
@@ -92,8 +111,8 @@ def _publish(
         root=root,
         producer=producer,
         codec=Codec.ZSTD,
-        level=level,
-        replaced=list(result.replaced),
+        level=terms.level,
+        replaced=[] if terms.revive else list(result.replaced),
     )
 
 
@@ -121,11 +140,13 @@ def _blobs(
         chosen = [(v, f) for v in living for f in members[v.row] if f.needed is needed]
         for batch in _batches(chosen):
             hashes = {tables[f.manifest].hash(i) for _, f in batch for i in f.blobs}
-            content = read_blobs(store.backend, store.catalog, sorted(hashes), unusable)
+            absent = sorted(draft.absent(hashes))  # the others stay where they are, unread
+            content = read_blobs(store.backend, store.catalog, absent, unusable)
             for version, file in batch:
                 table = tables[file.manifest]
-                pieces = [Blob(h, content[h]) for h in map(table.hash, file.blobs)]
-                indexes[version.row, file.path], fresh = draft.place(pieces)
+                pieces = [Blob(h, content.get(h, b"")) for h in map(table.hash, file.blobs)]
+                sizes = [table.size[i] for i in file.blobs]
+                indexes[version.row, file.path], fresh = draft.place(pieces, sizes)
                 yield from fresh
     for version in living:
         groups.append(_group(version, members[version.row], indexes))

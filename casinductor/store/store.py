@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,13 +36,19 @@ from casinductor.store.ulid import is_ulid, new_ulid
 FORMAT_VERSION = 1
 #: How many manifests a sync reads again at most.
 RECHECKED = 16
+#: How often a listing is repeated while manifests vanish under the reader's eyes.
+_LISTINGS = 4
 
 
 @dataclass
 class Findings:
-    """What was wrong with the store, in sentences, and how many manifests were newly read."""
+    """What was wrong with the store, in sentences, the manifests that could not be read, how many
+    vanished under the reader's eyes, and how many were newly read.
+    """
 
     damage: list[str] = field(default_factory=list)
+    unread: list[tuple[CacheId, str]] = field(default_factory=list)
+    vanished: int = 0
     manifests_read: int = 0
     bytes_read: int = 0
 
@@ -102,6 +107,15 @@ class Store:
         Reads only manifests it has not seen; returns how many are listed. Raises what listing
         raises.
         """
+        for _ in range(_LISTINGS):
+            before = findings.vanished
+            listed = self._refresh(gpu, key, findings, deadline)
+            if findings.vanished == before:
+                break  # else something was replaced while this looked: look for what replaced it
+        return len(listed)
+
+    def _list(self, gpu: str | None, key: str | None) -> dict[tuple[CacheId, str], Listed]:
+        """The manifests of one cache, a GPU type or the store, as listed now."""
         cache = CacheId(gpu, key) if gpu is not None and key is not None else None
         prefix = f"{names.MANIFESTS}/" if gpu is None else f"{names.MANIFESTS}/{gpu}/"
         listed: dict[tuple[CacheId, str], Listed] = {}
@@ -111,7 +125,14 @@ class Store:
             parsed = names.parse_manifest(item.name)
             if parsed and (cache is None or parsed[0] == cache):
                 listed[parsed] = item
+        return listed
+
+    def _refresh(
+        self, gpu: str | None, key: str | None, findings: Findings, deadline: Deadline
+    ) -> dict[tuple[CacheId, str], Listed]:
+        listed = self._list(gpu, key)
         known = self.catalog.known(gpu, key)
+        findings.vanished += len(known.keys() - listed.keys())
         changed = {
             name
             for name, (_, size) in known.items()
@@ -123,7 +144,7 @@ class Store:
         for (owner, ulid), item in unseen.items():
             deadline.check()
             self._read(owner, ulid, item, findings)
-        return len(listed)
+        return listed
 
     def recheck(self, cache: CacheId, findings: Findings, deadline: Deadline) -> None:
         """Read again what the catalog knew of a cache, as its manifests may have rotted since.
@@ -147,9 +168,12 @@ class Store:
         try:
             manifest = self.read_manifest(cache, ulid)
         except ObjectMissing:
-            return  # compacted away between the listing and now
+            findings.vanished += 1  # compacted away between the listing and now
+            return
         except CasinductorError as error:
-            findings.damage.append(str(error))
+            if (sentence := str(error)) not in findings.damage:
+                findings.damage.append(sentence)
+                findings.unread.append((cache, ulid))
             if isinstance(error, Damaged):
                 self._mark(f"{ulid}.manifest", {"cache": str(cache), "reason": str(error)})
             return
@@ -181,7 +205,7 @@ class Store:
         }
 
     def condemned(self) -> set[str]:
-        """The packs that a collector has condemned."""
+        """The packs and manifests that a collector has condemned; ULIDs tell them apart."""
         listed = self.backend.list(f"{names.CONDEMNED}/")
         return {u for item in listed if is_ulid(u := item.name.rpartition("/")[2])}
 
@@ -190,7 +214,8 @@ class Store:
 
         Manifests that another worker could not read are forgotten, to be read again.
         """
-        result = Unusable(packs=self.condemned())
+        condemned = self.condemned()
+        result = Unusable(packs=set(condemned), manifests=condemned)
         for item in self.backend.list(f"{names.QUARANTINE}/"):
             marked = item.name.rpartition("/")[2].removesuffix(".mark")
             if marked.endswith(names.MANIFEST_SUFFIX):
@@ -274,9 +299,3 @@ def open_backend(address: str) -> Backend:
     if not path.is_absolute():
         path = Path.cwd() / path
     return FilesystemBackend(path)
-
-
-def referenced_packs(catalog: Catalog, ulids: Iterable[str] | None = None) -> set[str]:
-    """The packs that the catalog's manifests name."""
-    rows = {row[0] for row in catalog.db.execute("SELECT DISTINCT ulid FROM pack")}
-    return rows if ulids is None else rows & set(ulids)

@@ -1,8 +1,10 @@
 """The content of a cache: the union of its manifests, resolved group by group.
 
 Invariant: the outcome is a function of the set of manifests alone, whatever order they were read
-in. Of the versions of a group that a worker may load, those that another one replaces drop out,
-and of the rest the smallest origin wins as a whole, never file by file.
+in. Manifests that a removal covers are left out; a manifest that merely replaces others hides
+nothing, as its writer may have crashed before it knew that its packs stay. Of the versions of a
+group that a worker may load, those that another one replaces drop out, and of the rest the
+smallest origin wins as a whole, never file by file.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,18 +76,59 @@ class CatalogDamaged(Exception):
     """The catalog contradicts its own checksums; it must be rebuilt from the store."""
 
 
-def versions(catalog: Catalog, cache: CacheId) -> list[Version]:
-    """Every version of every group of a cache, from manifests that none of the others replaces."""
+def versions(catalog: Catalog, cache: CacheId, *, even_removed: bool = False) -> list[Version]:
+    """Every version of every group of a cache, from the manifests that no removal covers.
+
+    The same version may stand in several manifests, at other places. ``even_removed`` has the
+    others too.
+    """
     rows = catalog.db.execute(
         "SELECT g.id, g.manifest, g.gid, g.kind, g.rank, g.origin, g.content, r.demands,"
         " g.replaces, g.about, g.seal, g.needed_seal, m.ulid"
         " FROM manifest m JOIN grp g ON g.manifest = m.id"
         " LEFT JOIN requirement r ON r.manifest = m.id AND r.idx = g.requires"
-        " WHERE m.gpu = ?1 AND m.key = ?2 AND m.ulid NOT IN (SELECT d.ulid FROM replaced d"
-        " JOIN manifest c ON c.id = d.manifest WHERE c.gpu = ?1 AND c.key = ?2)",
+        " WHERE m.gpu = ? AND m.key = ?",
         (cache.gpu, cache.key),
     )
-    return [Version(*row) for row in rows]
+    found = [Version(*row) for row in rows]
+    hidden = set() if even_removed else removed(catalog, cache)
+    return [v for v in found if v.published not in hidden] if hidden else found
+
+
+def removed(catalog: Catalog, cache: CacheId) -> set[str]:
+    """The manifests of a cache that removals cover."""
+    stands_for, removals = lineage(catalog, cache)
+    return covered({ulid: stands_for[ulid] for ulid in removals}, stands_for)
+
+
+def lineage(catalog: Catalog, cache: CacheId) -> tuple[dict[str, set[str]], set[str]]:
+    """What each manifest of a cache replaces, and which are removals: those without groups."""
+    stands_for: dict[str, set[str]] = defaultdict(set)
+    removals: set[str] = set()
+    for ulid, target, has_groups in catalog.db.execute(
+        "SELECT m.ulid, d.ulid, EXISTS (SELECT 1 FROM grp WHERE manifest = m.id)"
+        " FROM manifest m JOIN replaced d ON d.manifest = m.id WHERE m.gpu = ? AND m.key = ?",
+        (cache.gpu, cache.key),
+    ):
+        stands_for[ulid].add(target)
+        if not has_groups:
+            removals.add(ulid)
+    return stands_for, removals
+
+
+def covered(removals: Mapping[str, set[str]], stands_for: Mapping[str, set[str]]) -> set[str]:
+    """What removals cover: all that they name, and all that stands only for what is covered."""
+    found: set[str] = set().union(*removals.values())
+    while found:
+        more = {
+            ulid
+            for ulid, names in stands_for.items()
+            if ulid not in found and ulid not in removals and names and names <= found
+        }
+        if not more:
+            break
+        found |= more
+    return found
 
 
 def resolve(found: Iterable[Version], judge: Judge) -> Union:

@@ -1,0 +1,75 @@
+"""``casinductor gc``: remove what nothing needs, and by request what nobody used for long.
+
+Invariant: without ``--apply`` nothing is changed and the same plan is shown that it would carry out.
+"""
+
+from __future__ import annotations
+
+import click
+
+from casinductor.cli.options import Options, command_options, grace_option, size
+from casinductor.cli.units import Duration, Share, Size
+
+
+@click.command()
+@click.option("--apply", is_flag=True, help="Do it; otherwise only say what would be done.")
+@click.option("--keep-within", type=Duration(), help="Keep caches used so recently, e.g. 30d.")
+@click.option("--keep-last", type=click.IntRange(min=1), help="Of others, keep so many syncs.")
+@click.option("--max-bytes", type=Size(), help="Give up the least recently used beyond this size.")
+@click.option("--keep", multiple=True, metavar="CACHE", help="Always keep; may be a pattern.")
+@click.option(
+    "--max-unused", type=Share(), default="50%", help="Rewrite packs with more unused than this."
+)
+@click.option(
+    "--spare", type=Duration(), default="10m", help="Leave unreferenced packs younger than this."
+)
+@grace_option
+@command_options
+def command(
+    options: Options,
+    apply: bool,
+    keep_within: float | None,
+    keep_last: int | None,
+    max_bytes: int | None,
+    keep: tuple[str, ...],
+    max_unused: float,
+    spare: float,
+    grace: float | None,
+) -> None:
+    """Remove what nothing needs: a dry run unless --apply is given.
+
+    Without a --keep or --max option no cache loses anything.
+    """
+    from casinductor.cache import with_fresh_store
+    from casinductor.errors import Damaged
+    from casinductor.store.collection import collect
+    from casinductor.store.retention import Policy
+
+    policy = Policy(keep_within, keep_last, max_bytes, keep)
+    report = with_fresh_store(
+        options.settings(),
+        lambda store: collect(
+            store,
+            policy,
+            apply=apply,
+            max_unused=max_unused,
+            spare_seconds=spare,
+            grace=grace,
+            wait=options.wait,
+        ),
+    )
+    lines = [
+        f"{cache}: keeps only {why}" if why.startswith("the newest") else f"{cache}: {why}"
+        for cache, why in report.caches.items()
+    ]
+    verb = "removed" if apply else "would remove"
+    lines.append(
+        f"{verb} {report.packs:,} packs and {report.manifests:,} manifests; "
+        f"{size(report.bytes_before)} -> {size(report.bytes_before - report.bytes_freed)}"
+    )
+    if not apply:
+        lines.append("nothing was changed; add --apply to do it")
+    options.emit(report.as_dict(), lines)
+    options.warn(report.problems)
+    if report.problems:
+        raise Damaged("some packs could not be emptied and stay; run casinductor repair")

@@ -1,0 +1,23 @@
+"""``casinductor undelete``: bring back a removed cache that no collection has swept yet.
+
+Invariant: says so, and changes nothing, where nothing is left.
+"""
+
+from __future__ import annotations
+
+import click
+
+from casinductor.cli.options import Options, command_options
+
+
+@click.command()
+@click.argument("cache")
+@command_options
+def command(options: Options, cache: str) -> None:
+    """Bring back CACHE after rm, as long as no collection has swept it."""
+    from casinductor.cache import with_fresh_store
+    from casinductor.store.removal import undelete
+
+    target = options.cache(cache)
+    report = with_fresh_store(target.settings, lambda store: undelete(store, target.id))
+    options.emit(report.as_dict(), [f"{report.cache}: brought back {report.groups} groups"])

@@ -1,0 +1,277 @@
+"""Collection: what a store holds that nothing needs, and its removal by the collectors' protocol.
+
+Invariant: planning changes nothing; what is removed is what the plan said, less what was used or
+published since. Only facts read anew from the manifests decide, never a worker's old catalog.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from casinductor.store import names
+from casinductor.store.gc import (
+    Manifests,
+    Swept,
+    Wait,
+    grace_of,
+    look,
+    manifests_of,
+    pause,
+    referenced,
+    sweep,
+)
+from casinductor.store.names import CacheId
+from casinductor.store.publish import unreliable
+from casinductor.store.retention import Policy, Uses, Verdict, judge, marks_of_use
+from casinductor.store.rewrite import Keeps
+from casinductor.store.store import Store
+from casinductor.store.ulid import ulid_ms
+from casinductor.store.union import Version, covered, lineage, versions
+
+#: Rewriting what is left of a manifest can leave further packs with little use.
+_ROUNDS = 3
+_MARK_DAYS = 2
+#: A pack's header and the fixed part of its end, which no blob uses, and a few blobs' hashes.
+_OVERHEAD = 512
+
+
+@dataclass
+class Plan:
+    """ULIDs by what is wrong with them; ``verdicts`` on caches that lose something."""
+
+    orphans: set[str] = field(default_factory=set)
+    wasteful: set[str] = field(default_factory=set)
+    expired: Manifests = field(default_factory=dict)
+    removed: Manifests = field(default_factory=dict)
+    replaced: Manifests = field(default_factory=dict)
+    removals: Manifests = field(default_factory=dict)
+    tombstones: set[str] = field(default_factory=set)
+    marks: list[str] = field(default_factory=list)
+    verdicts: dict[CacheId, Verdict] = field(default_factory=dict)
+    uses: Uses = field(default_factory=dict)
+    bytes: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.packs or self.expired or self.removed or self.replaced or self.tombstones)
+
+    @property
+    def packs(self) -> set[str]:
+        return self.orphans | self.wasteful
+
+
+@dataclass
+class CollectReport:
+    """What was or would be removed. ``bytes_freed`` are those of the packs and manifests gone less
+    those written to move what is still needed; before a collection, an estimate.
+    """
+
+    applied: bool = False
+    packs: int = 0
+    manifests: int = 0
+    caches: dict[str, str] = field(default_factory=dict)
+    bytes_before: int = 0
+    bytes_freed: int = 0
+    bytes_moved: int = 0
+    problems: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def collect(
+    store: Store,
+    policy: Policy | None = None,
+    *,
+    apply: bool = False,
+    max_unused: float = 0.5,
+    spare_seconds: float = 600.0,
+    grace: float | None = None,
+    wait: Wait = time.sleep,
+) -> CollectReport:
+    """Remove what nothing needs; without ``apply``, say what that would be.
+
+    Packs of which more than the share ``max_unused`` is unused are rewritten. Unreferenced packs
+    younger than ``spare_seconds`` are left, as a running sync may be about to name them: that
+    saves it from storing them twice, safety does not rest on it. Raises what reading and writing
+    raise; a collection that is cut short lost nothing, and the next one goes on.
+    """
+    start, report = time.perf_counter(), CollectReport(applied=apply)
+    chosen = policy or Policy()
+    for number in range(_ROUNDS if apply else 1):
+        look(store)
+        there = store.packs()
+        plan = _plan(store, there, chosen, max_unused, spare_seconds)
+        if number == 0:
+            report.bytes_before = _bytes(store, there)
+            report.caches = {str(cache): verdict.why for cache, verdict in plan.verdicts.items()}
+        if not apply:
+            report.packs, report.bytes_freed = len(plan.packs & there.keys()), plan.bytes
+            report.manifests = len({**plan.expired, **plan.removed, **plan.replaced})
+            break
+        if not plan:
+            break
+        _apply(store, plan, report, grace, wait)
+    if apply:
+        _tidy(store, plan, spare_seconds)
+        report.bytes_freed = report.bytes_before - _bytes(store, store.packs())
+    report.seconds = time.perf_counter() - start
+    return report
+
+
+def _apply(
+    store: Store, plan: Plan, report: CollectReport, grace: float | None, wait: Wait
+) -> None:
+    doomed = {**plan.expired, **plan.removed}
+    known = manifests_of(store)
+    adopted = {ulid: known[ulid] for ulid in plan.tombstones if ulid in known}
+    done: Swept = sweep(
+        store,
+        plan.packs | (plan.tombstones - adopted.keys()),
+        {**adopted, **doomed},
+        replaced=plan.replaced,
+        spare=lambda cache: _spare(store, plan, cache),
+        grace=grace,
+        wait=wait,
+    )
+    report.packs += len(set(done.packs) - (plan.tombstones - plan.packs))
+    report.manifests += len(done.manifests)
+    report.bytes_moved += done.moved
+    report.problems += [problem for problem in done.problems if problem not in report.problems]
+    look(store)
+    if not done.problems and plan.removals:
+        pause(grace_of(store, grace), wait)
+        for ulid, cache in plan.removals.items():
+            store.backend.delete(cache.manifest(ulid))
+
+
+def _spare(store: Store, plan: Plan, cache: CacheId) -> Keeps:
+    """What lives of a cache that loses manifests: the verdict's, or all if it was used since."""
+    used = marks_of_use(store).get(cache, set()) - plan.uses.get(cache, set())
+    verdict = plan.verdicts.get(cache, Verdict(True))
+    wanted = Verdict(True).keeps() if used else verdict.keeps()
+
+    def keeps(version: Version) -> bool:
+        return version.published not in plan.removed and wanted(version)
+
+    return keeps
+
+
+def _plan(
+    store: Store, there: dict[str, int], policy: Policy, max_unused: float, spare_seconds: float
+) -> Plan:
+    plan = Plan(uses=marks_of_use(store), tombstones=store.condemned())
+    _hidden(store, plan, spare_seconds)
+    verdicts = judge(store, policy, plan.uses)
+    plan.verdicts = {c: verdict for c, verdict in verdicts.items() if not verdict.everything}
+    dead: set[str] = set()
+    for cache, verdict in plan.verdicts.items():
+        keeps, living = verdict.keeps(), set()
+        for version in versions(store.catalog, cache):
+            if keeps(version):
+                living.add(version.published)
+            else:
+                plan.expired[version.published] = cache
+        dead |= {u for u, c in plan.expired.items() if c == cache} - living
+    for ulid in plan.replaced.keys() & plan.expired.keys():
+        del plan.expired[ulid]
+    going = dead | plan.removed.keys() | plan.replaced.keys()
+    named, live = referenced(store), referenced(store, going)
+    fresh = {u for u in there.keys() - named if _young(u, spare_seconds)}
+    plan.orphans = there.keys() - live - fresh
+    used = used_bytes(store, going)
+    plan.wasteful = {
+        pack
+        for pack in live & there.keys()
+        if used.get(pack, 0.0) < (1.0 - max_unused) * there[pack] - _OVERHEAD
+    }
+    plan.marks = _old_marks(store, plan.uses)
+    sizes = {ulid: size for (_, ulid), (_, size) in store.catalog.known().items()}
+    plan.bytes = int(
+        sum(there[u] for u in plan.orphans)
+        + sum(there[u] - used.get(u, 0) for u in plan.wasteful)
+        + sum(sizes[u] for u in going)
+    )
+    return plan
+
+
+def _hidden(store: Store, plan: Plan, spare_seconds: float) -> None:
+    """Manifests that removals cover, and those that a complete manifest replaces."""
+    known = manifests_of(store)
+    for cache in sorted(set(known.values())):
+        names_of, removals = lineage(store.catalog, cache)
+        hidden = covered({u: names_of[u] for u in removals}, names_of) & known.keys()
+        plan.removed.update(dict.fromkeys(hidden, cache))
+        for ulid in removals:
+            if not names_of[ulid] & known.keys() - hidden and not _young(ulid, spare_seconds):
+                plan.removals[ulid] = cache
+        for ulid in names_of.keys() - removals - hidden:
+            old = names_of[ulid] & known.keys()
+            if old and not unreliable(store, ulid):
+                plan.replaced.update(dict.fromkeys(old, cache))
+
+
+def used_bytes(store: Store, but: set[str]) -> dict[str, float]:
+    """Stored bytes of each pack that blobs of manifests use, those ``but`` left out.
+
+    A frame counts by the share of its raw bytes that is used.
+    """
+    store.catalog.index_blobs()
+    marks = store.catalog.db.execute("SELECT id, ulid FROM manifest")
+    left_out = {row for row, ulid in marks if ulid in but}
+    raw: dict[tuple[str, int], dict[int, int]] = {}
+    shape: dict[tuple[str, int], tuple[int, int]] = {}
+    for manifest, pack, frame, stored, size, offset, length in store.catalog.db.execute(
+        "SELECT b.manifest, p.ulid, f.offset, f.stored, f.raw, b.offset, b.size FROM blob b"
+        " JOIN frame f ON f.manifest = b.manifest AND f.idx = b.frame"
+        " JOIN pack p ON p.manifest = b.manifest AND p.idx = f.pack"
+    ):
+        if manifest not in left_out:
+            raw.setdefault((pack, frame), {})[offset] = length
+            shape[pack, frame] = (stored, size)
+    total: dict[str, float] = defaultdict(float)
+    for (pack, frame), blobs in raw.items():
+        stored, size = shape[pack, frame]
+        total[pack] += stored * min(1.0, sum(blobs.values()) / max(1, size))
+    return total
+
+
+def _old_marks(store: Store, uses: Uses) -> list[str]:
+    """All marks of use but each cache's newest, and those of the last days."""
+    recent = time.strftime("%Y-%m-%d", time.gmtime(time.time() - _MARK_DAYS * 86_400))
+    living = {cache for cache, _ in store.catalog.known()}
+    found = []
+    for cache, days in uses.items():
+        keep = {max(days)} if cache in living else set()
+        found += [cache.use(day) for day in days - keep if day < recent]
+    return found
+
+
+def _tidy(store: Store, plan: Plan, spare_seconds: float) -> None:
+    """Remove marks that say nothing any more: of past uses, of what is gone, of dead probes."""
+    for name in plan.marks:
+        store.backend.delete(name)
+    there = store.packs().keys() | manifests_of(store).keys()
+    for item in store.backend.list(f"{names.QUARANTINE}/"):
+        ulid = item.name.rpartition("/")[2].split(".")[0].split("-")[0]
+        if item.name.endswith(".mark") and ulid not in there:
+            store.backend.delete(item.name)
+    for item in store.backend.list(f"{names.PROBES}/"):
+        if not _young(item.name.rpartition("/")[2], spare_seconds):
+            store.backend.delete(item.name)
+
+
+def _young(ulid: str, seconds: float) -> bool:
+    """Whether a name was made so recently; one from the future is not, as some clock is wrong."""
+    try:
+        age = time.time() - ulid_ms(ulid) / 1000
+    except ValueError:
+        return False
+    return 0 <= age < seconds
+
+
+def _bytes(store: Store, packs: dict[str, int]) -> int:
+    return sum(packs.values()) + sum(size for _, size in store.catalog.known().values())
