@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import TypeVar
@@ -23,6 +24,7 @@ from casinductor.reports import Progress, RestoreReport, SyncReport, no_progress
 from casinductor.restore import Restoration, Restored, record_name
 from casinductor.settings import Restore, Settings, default_state_dir
 from casinductor.store.catalog import Catalog, catalog_path
+from casinductor.store.checked import Checked
 from casinductor.store.names import CacheId
 from casinductor.store.store import Store, open_backend
 from casinductor.store.union import CatalogDamaged
@@ -161,6 +163,18 @@ def with_store(settings: Settings, work: Callable[[Store], T]) -> T:
             return work(Store(backend, catalog))
     finally:
         catalog.close()
+
+
+@contextmanager
+def check_memory(settings: Settings) -> Iterator[Checked]:
+    """What this machine remembers of the checks of a store."""
+    url = open_backend(settings.store).url
+    path = catalog_path(settings.state_dir or default_state_dir(), url)
+    memory = Checked(path.with_suffix(".checked") if path else None)
+    try:
+        yield memory
+    finally:
+        memory.close()
 
 
 def with_fresh_store(settings: Settings, work: Callable[[Store], T]) -> T:

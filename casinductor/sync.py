@@ -22,13 +22,14 @@ from casinductor.inductor.layout import RANK, Kind, complete, shareable_mode
 from casinductor.inductor.relations import Relations
 from casinductor.pieces import about, cut
 from casinductor.reports import Progress, SyncReport, no_progress
+from casinductor.store.draft import Draft, NewGroup
 from casinductor.store.fetch import Unusable
 from casinductor.store.frame import blake3_digest
 from casinductor.store.health import bad_packs, lost_versions
 from casinductor.store.manifest import Artifact, content_of
 from casinductor.store.names import CacheId
 from casinductor.store.pack import BREAK, Blob
-from casinductor.store.publish import Draft, NewGroup, Published, publish
+from casinductor.store.publish import Published, publish
 from casinductor.store.store import Findings, Store
 from casinductor.store.union import Union, resolve, versions
 from casinductor.worker.ownership import Record, read_records

@@ -1,6 +1,6 @@
 """``casinductor gc``: remove what nothing needs, and by request what nobody used for long.
 
-Invariant: without ``--apply`` nothing is changed and the same plan is shown that it would carry out.
+Invariant: without ``--apply`` nothing is changed, and what is shown is what it would do.
 """
 
 from __future__ import annotations

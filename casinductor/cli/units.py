@@ -14,7 +14,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
-class _Unit(click.ParamType):
+class _Unit(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2
     pattern: re.Pattern[str]
     example: str
 

@@ -11,6 +11,7 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from casinductor.errors import CasinductorError
 from casinductor.store import names
 from casinductor.store.gc import (
     Manifests,
@@ -24,6 +25,7 @@ from casinductor.store.gc import (
     sweep,
 )
 from casinductor.store.names import CacheId
+from casinductor.store.pack import read_footer
 from casinductor.store.publish import unreliable
 from casinductor.store.retention import Policy, Uses, Verdict, judge, marks_of_use
 from casinductor.store.rewrite import Keeps
@@ -34,8 +36,6 @@ from casinductor.store.union import Version, covered, lineage, versions
 #: Rewriting what is left of a manifest can leave further packs with little use.
 _ROUNDS = 3
 _MARK_DAYS = 2
-#: A pack's header and the fixed part of its end, which no blob uses, and a few blobs' hashes.
-_OVERHEAD = 512
 
 
 @dataclass
@@ -186,7 +186,7 @@ def _plan(
     plan.wasteful = {
         pack
         for pack in live & there.keys()
-        if used.get(pack, 0.0) < (1.0 - max_unused) * there[pack] - _OVERHEAD
+        if _wasteful(store, pack, there[pack], used.get(pack, 0.0), 1.0 - max_unused)
     }
     plan.marks = _old_marks(store, plan.uses)
     sizes = {ulid: size for (_, ulid), (_, size) in store.catalog.known().items()}
@@ -237,6 +237,17 @@ def used_bytes(store: Store, but: set[str]) -> dict[str, float]:
         stored, size = shape[pack, frame]
         total[pack] += stored * min(1.0, sum(blobs.values()) / max(1, size))
     return total
+
+
+def _wasteful(store: Store, pack: str, size: int, used: float, share: float) -> bool:
+    """Whether less than ``share`` of a pack's frames is used; its footer is not counted."""
+    if used >= share * size:
+        return False
+    try:
+        frames = read_footer(store.backend, pack, size).frames
+    except CasinductorError:
+        return False  # damaged, or just being removed: not a matter of waste
+    return used < share * sum(frame.stored for frame in frames) - 1
 
 
 def _old_marks(store: Store, uses: Uses) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ import msgspec
 
 from casinductor.errors import Damaged
 from casinductor.store.backend import Backend
-from casinductor.store.frame import HASH_BYTES, Codec, compress, seal, unseal
+from casinductor.store.frame import HASH_BYTES, MAX_FRAME_BYTES, Codec, compress, seal, unseal
 from casinductor.store.names import pack as pack_name
 from casinductor.store.ulid import new_ulid
 
@@ -34,6 +34,8 @@ FRAME_BYTES = {Codec.LZ4: 1 << 20, Codec.ZSTD: 32 << 20, Codec.RAW: 1 << 20}
 GATHER_BYTES = 8 << 20
 #: Longer runs of bytes are cut into blobs of this size, which bounds a restore's memory.
 MAX_BLOB_BYTES = 4 << 20
+#: A footer has 40 to 80 bytes for each blob; this is the one of a million blobs and more.
+MAX_FOOTER_BYTES = 256 << 20
 
 
 class Blob(NamedTuple):
@@ -66,7 +68,11 @@ class Spot(NamedTuple):
 
 
 class Footer(msgspec.Struct, gc=False):
-    """What a pack says about itself; the four columns have one item for each blob."""
+    """What a pack says about itself; the four columns have one item for each blob.
+
+    ``outline``, in the last pack of a sync, is what its manifest says about groups, so that a lost
+    manifest can be made again; this module does not look into it.
+    """
 
     ulid: str
     frames: list[Frame]
@@ -74,6 +80,7 @@ class Footer(msgspec.Struct, gc=False):
     frame: list[int]
     offset: list[int]
     size: list[int]
+    outline: bytes = b""
 
     def spots(self) -> Iterator[Spot]:
         for index, place in enumerate(zip(self.frame, self.offset, self.size, strict=True)):
@@ -89,8 +96,16 @@ class WrittenPack(NamedTuple):
     spots: list[Spot]
 
 
+#: Given the hashes of the blobs in the last pack, the outline to put into its footer.
+Outliner = Callable[[list[bytes]], bytes]
+
+
 def write_packs(
-    backend: Backend, blobs: Iterator[Blob], codec: Codec, level: int = 12
+    backend: Backend,
+    blobs: Iterator[Blob],
+    codec: Codec,
+    level: int = 12,
+    outline: Outliner | None = None,
 ) -> Iterator[WrittenPack]:
     """Publish all blobs in packs of about :data:`PACK_BYTES`, in order of arrival by and large.
 
@@ -98,12 +113,16 @@ def write_packs(
     so an error in ``blobs`` publishes nothing of that pack.
     """
     laid = side_by_side(blobs)
-    while (first := next(laid, None)) is not None:
-        if first is BREAK:
-            continue
+    first = _next_blob(laid)
+    while first is not None:
         ulid, stream = new_ulid(), _PackStream(codec, level)
-        size = backend.put(pack_name(ulid), stream.write(ulid, first, laid))
+        size = backend.put(pack_name(ulid), stream.write(ulid, first, laid, outline))
         yield WrittenPack(ulid, size, stream.frames, stream.spots)
+        first = stream.following
+
+
+def _next_blob(blobs: Iterator[Blob]) -> Blob | None:
+    return next((blob for blob in blobs if blob is not BREAK), None)
 
 
 def side_by_side(blobs: Iterable[Blob]) -> Iterator[Blob]:
@@ -138,9 +157,12 @@ class _PackStream:
         self.level = level
         self.frames: list[Frame] = []
         self.spots: list[Spot] = []
+        self.following: Blob | None = None
         self._offset = len(HEADER)
 
-    def write(self, ulid: str, first: Blob, blobs: Iterator[Blob]) -> Iterator[bytes]:
+    def write(
+        self, ulid: str, first: Blob, blobs: Iterator[Blob], outline: Outliner | None
+    ) -> Iterator[bytes]:
         yield HEADER
         with ThreadPoolExecutor(1, "casinductor-compress") as pool:
             waiting: deque[tuple[int, Future[bytes]]] = deque()
@@ -150,7 +172,10 @@ class _PackStream:
                     yield self._stored(*waiting.popleft())
             while waiting:
                 yield self._stored(*waiting.popleft())
-        yield from self._end(ulid)
+        self.following = _next_blob(blobs)
+        hashes = [spot.hash for spot in self.spots]
+        last = outline is not None and self.following is None
+        yield from self._end(ulid, hashes, outline(hashes) if outline and last else b"")
 
     def _raw_frames(self, first: Blob, blobs: Iterator[Blob]) -> Iterator[bytes]:
         """Fill frames until the blobs end or the pack is large enough."""
@@ -174,14 +199,15 @@ class _PackStream:
         self._offset += len(stored)
         return stored
 
-    def _end(self, ulid: str) -> Iterator[bytes]:
+    def _end(self, ulid: str, hashes: list[bytes], outline: bytes) -> Iterator[bytes]:
         footer = Footer(
             ulid,
             self.frames,
-            b"".join(spot.hash for spot in self.spots),
+            b"".join(hashes),
             [spot.frame for spot in self.spots],
             [spot.offset for spot in self.spots],
             [spot.size for spot in self.spots],
+            outline,
         )
         sealed = seal(FOOTER_MAGIC, msgspec.msgpack.encode(footer))
         yield sealed
@@ -192,9 +218,32 @@ def read_footer(backend: Backend, ulid: str, size: int) -> Footer:
     """The footer of a pack of ``size`` bytes. Raises :class:`Damaged` if it is not whole."""
     payload = read_end(backend, ulid, size)
     try:
-        return msgspec.msgpack.decode(payload, type=Footer)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise Damaged(f"the footer of pack {ulid} cannot be decoded: {error}") from error
+        footer = msgspec.msgpack.decode(payload, type=Footer)
+        _check_footer(footer, size)
+    except (msgspec.MsgspecError, RecursionError, ValueError, IndexError) as error:
+        raise Damaged(f"the footer of pack {ulid} cannot be used: {error}") from error
+    if footer.ulid != ulid:
+        raise Damaged(f"pack {ulid} says that it is pack {footer.ulid[:40]}")
+    return footer
+
+
+def _check_footer(footer: Footer, size: int) -> None:
+    """Raise ValueError or IndexError where a number leaves its bounds."""
+    count = len(footer.size)
+    if not count * HASH_BYTES == len(footer.hashes) or not (
+        count == len(footer.frame) == len(footer.offset)
+    ):
+        raise ValueError("its columns differ in length")
+    for frame in footer.frames:
+        if not (0 <= frame.offset <= size - frame.stored and 0 <= frame.raw <= MAX_FRAME_BYTES):
+            raise ValueError("a frame is out of bounds")
+        if not 0 <= frame.stored <= 2 * MAX_FRAME_BYTES:
+            raise ValueError("a frame is too large")
+    for index, offset, length in zip(footer.frame, footer.offset, footer.size, strict=True):
+        if index < 0 or offset < 0 or not 0 < length <= MAX_BLOB_BYTES:
+            raise ValueError("a blob is out of bounds")
+        if offset + length > footer.frames[index].raw:
+            raise ValueError("a blob leaves its frame")
 
 
 def read_end(backend: Backend, ulid: str, size: int) -> bytes:
@@ -207,6 +256,8 @@ def read_end(backend: Backend, ulid: str, size: int) -> bytes:
     offset, length, magic = TRAILER.unpack(tail)
     if magic != TRAILER_MAGIC or offset + length + TRAILER.size != size:
         raise Damaged(f"{where} has a damaged end")
+    if length > MAX_FOOTER_BYTES:
+        raise Damaged(f"{where} announces a footer of {length} bytes")
     sealed = next(iter(backend.get_ranges(name, [(offset, length)])))
     payload = unseal(FOOTER_MAGIC, sealed, f"the footer of {where}")
     if ulid.encode() not in payload[:64]:

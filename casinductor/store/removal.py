@@ -11,9 +11,10 @@ from typing import Any
 
 from casinductor.deadline import Deadline
 from casinductor.errors import CacheNotFound, Damaged
+from casinductor.store.draft import Draft
 from casinductor.store.gc import condemn, look, referenced
 from casinductor.store.names import CacheId
-from casinductor.store.publish import Draft, publish
+from casinductor.store.publish import publish
 from casinductor.store.rewrite import Terms, rewrite
 from casinductor.store.store import Findings, Store
 from casinductor.store.union import lineage, removed, versions

@@ -15,13 +15,14 @@ from typing import Any
 
 from casinductor.deadline import Deadline
 from casinductor.errors import StoreUnavailable
+from casinductor.store.draft import Draft, NewGroup
 from casinductor.store.fetch import Unusable, read_blobs
 from casinductor.store.frame import Codec
 from casinductor.store.health import lost_versions
 from casinductor.store.manifest import Artifact
 from casinductor.store.names import CacheId
 from casinductor.store.pack import BREAK, FRAME_BYTES, Blob
-from casinductor.store.publish import Draft, NewGroup, Published, publish
+from casinductor.store.publish import Published, publish
 from casinductor.store.store import Findings, Store
 from casinductor.store.union import File, Version, demands_of, files, versions, winner
 

@@ -1,0 +1,57 @@
+"""``casinductor check``: does the store hold what its manifests say?
+
+Invariant: nothing in the store is changed; the exit status is 4 if anything is wrong.
+"""
+
+from __future__ import annotations
+
+import click
+
+from casinductor.cli.options import Options, command_options, size
+from casinductor.cli.units import Duration, Share
+
+
+@click.command()
+@click.option(
+    "--data",
+    type=Share(),
+    default=None,
+    metavar="SHARE",
+    help="Also read packs that hold this share of all bytes, e.g. 10% or all (default: 0%, or "
+    "all with --for); those read longest ago come first.",
+)
+@click.option("--for", "seconds", type=Duration(), help="Read for so long at most, e.g. 60s.")
+@command_options
+def command(options: Options, data: float | None, seconds: float | None) -> None:
+    """Check manifests, packs and marks, and with --data every byte."""
+    from casinductor.cache import check_memory, with_fresh_store
+    from casinductor.errors import Damaged
+    from casinductor.store.check import check
+
+    settings = options.settings()
+    share = data if data is not None else (1.0 if seconds is not None else 0.0)
+    with check_memory(settings) as memory:
+        report = with_fresh_store(
+            settings, lambda store: check(store, data=share, seconds=seconds, memory=memory)
+        )
+    lines = [problem.sentence() for problem in report.problems]
+    lines.append(
+        f"{report.manifests:,} manifests and {report.packs:,} packs with {report.blobs:,} blobs "
+        f"looked at, {report.packs_read:,} packs read ({size(report.bytes_read)}): "
+        + (f"{len(report.problems)} problems" if report.problems else "all good")
+    )
+    for cache, groups in report.orphaned.items():
+        lines.append(
+            f"{cache}: packs hold {groups} groups that no manifest names, from a sync that died or "
+            "because a manifest is gone; repair --from-packs publishes them"
+        )
+    if report.unreferenced or report.removed or report.condemned:
+        lines.append(
+            f"gc can remove {report.unreferenced:,} unreferenced packs and {report.removed:,} "
+            f"removed manifests; {report.condemned:,} are condemned"
+        )
+    options.emit(report.as_dict(), lines)
+    if report.problems:
+        raise Damaged(
+            f"{settings.store} has {len(report.problems)} problems; run casinductor repair"
+        )
