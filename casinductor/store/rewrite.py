@@ -83,6 +83,7 @@ def rewrite(store: Store, cache: CacheId, manifests: Iterable[str], terms: Terms
 
 
 def _publish(store: Store, cache: CacheId, result: Rewritten, terms: Terms) -> Published:
+    store.refresh(cache.gpu, None, Findings(), Deadline(None))  # drops rows, so before all else
     found = versions(store.catalog, cache, even_removed=terms.revive)
     found = [v for v in found if v.published in result.replaced]
     if terms.keeps is not None:
@@ -96,9 +97,7 @@ def _publish(store: Store, cache: CacheId, result: Rewritten, terms: Terms) -> P
         return Published()  # a manifest without groups would be a removal
     members = files(store.catalog, living)
     draft = Draft(store, cache.gpu, terms.barred)
-    if terms.lend:
-        store.refresh(cache.gpu, None, Findings(), Deadline(None))
-    else:
+    if not terms.lend:
         draft.lendable = _shared_packs(store, cache)
     groups: list[NewGroup] = []
     blobs = _blobs(store, living, members, draft, terms.unreadable, groups)
@@ -197,7 +196,6 @@ def _group(
 
 def _shared_packs(store: Store, cache: CacheId) -> set[str]:
     """Compact packs that other caches rely on too: their blobs are not written again."""
-    store.refresh(cache.gpu, None, Findings(), Deadline(None))
     rows = store.catalog.db.execute(
         "SELECT DISTINCT p.ulid FROM pack p JOIN manifest m ON m.id = p.manifest"
         " JOIN frame f ON f.manifest = m.id AND f.pack = p.idx AND f.codec = ?"

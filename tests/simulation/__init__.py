@@ -1,0 +1,1 @@
+"""The real code on a simulated store: any interleaving, stale listings, crashes at every call."""
