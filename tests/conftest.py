@@ -15,6 +15,9 @@ import pytest
 
 from casinductor.cache import Cache
 from casinductor.settings import Settings
+from casinductor.store.gc import look
+from casinductor.store.pack import read_footer
+from casinductor.store.store import Store
 
 CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus" / "cuda-trees.tar.zst"
 
@@ -161,6 +164,27 @@ def content(root: Path) -> dict[str, bytes]:
         for path in sorted(root.rglob("*"))
         if path.is_file() and ".casinductor" not in path.parts
     }
+
+
+def exact(store: Store) -> None:
+    """Every blob of every pack is needed by some manifest, and nothing else lies around."""
+    look(store)
+    store.catalog.index_blobs()
+    needed = {
+        tuple(row)
+        for row in store.catalog.db.execute(
+            "SELECT DISTINCT p.ulid, f.offset, b.offset, b.hash FROM blob b"
+            " JOIN frame f ON f.manifest = b.manifest AND f.idx = b.frame"
+            " JOIN pack p ON p.manifest = b.manifest AND p.idx = f.pack"
+        )
+    }
+    stored = set()
+    for ulid, size in store.packs().items():
+        footer = read_footer(store.backend, ulid, size)
+        for spot in footer.spots():
+            stored.add((ulid, footer.frames[spot.frame].offset, spot.offset, spot.hash))
+    assert stored == needed
+    assert store.condemned() == set()
 
 
 @pytest.fixture

@@ -82,7 +82,11 @@ def compact(
 
 
 def _rewrite_all(store: Store, cache: CacheId, level: int, again: Pause) -> Rewritten:
-    """Rewrite every manifest of the cache; if another compaction takes them away, start over."""
+    """Rewrite every manifest of the cache; if another compaction takes them away, start over.
+
+    A blob that cannot be had is looked for again once listings must be fresh: it may have moved.
+    """
+    waited = False
     while True:
         old = _visible(store, cache)
         barred, suspects = store.unusable(), Unusable()
@@ -96,7 +100,11 @@ def _rewrite_all(store: Store, cache: CacheId, level: int, again: Pause) -> Rewr
         except (Damaged, StoreUnavailable):
             store.refresh(cache.gpu, cache.key, Findings(), Deadline(None))
             if old <= _visible(store, cache):
-                raise
+                if waited:
+                    raise
+                again()
+                waited = True
+                store.refresh(cache.gpu, cache.key, Findings(), Deadline(None))
 
 
 def _visible(store: Store, cache: CacheId) -> set[str]:

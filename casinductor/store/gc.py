@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from casinductor.deadline import Deadline
 from casinductor.errors import Damaged, NameTaken, StoreUnavailable
@@ -119,7 +120,8 @@ def sweep(
     pause(seconds, wait)
     look(store)
     going = doomed.keys() | left.keys()
-    evacuated, stuck = evacuate(store, packs, doomed, going, spare, done)
+    again = partial(pause, seconds, wait)
+    evacuated, stuck = evacuate(store, packs, doomed, going, spare, done, again)
     if evacuated:
         pause(seconds, wait)
     if stuck:
@@ -153,6 +155,7 @@ def evacuate(
     going: set[str],
     spare: Spare | None,
     done: Swept,
+    again: Callable[[], None],
 ) -> tuple[Manifests, set[str]]:
     """Publish anew what is still needed of condemned packs and manifests.
 
@@ -169,16 +172,22 @@ def evacuate(
     stuck: set[str] = set()
     for cache in sorted(work):
         keeps = _keeps(cache, doomed, spare)
-        try:
-            done.moved += _move(store, cache, work[cache], packs, keeps)
-        except (Damaged, StoreUnavailable) as error:
-            look(store)
-            if not work[cache] & manifests_of(store).keys():
-                continue  # another collector has taken care of them meanwhile
+        problem = ""
+        for _ in range(2):
+            try:
+                done.moved += _move(store, cache, work[cache], packs, keeps)
+                replaced.update(dict.fromkeys(work[cache], cache))
+                break
+            except (Damaged, StoreUnavailable) as error:
+                problem = f"{cache}: {error}"
+                again()
+                look(store)
+                work[cache] &= manifests_of(store).keys()
+                if not work[cache]:
+                    break  # another collector has taken care of them meanwhile
+        else:
             stuck |= work[cache]
-            done.problems.append(f"{cache}: {error}")
-            continue
-        replaced.update(dict.fromkeys(work[cache], cache))
+            done.problems.append(problem)
     return replaced, stuck
 
 

@@ -20,10 +20,9 @@ from casinductor.store.catalog import Catalog
 from casinductor.store.collection import collect
 from casinductor.store.compact import compact
 from casinductor.store.names import CacheId
-from casinductor.store.pack import read_footer
 from casinductor.store.store import Store
 from casinductor.sync import Synchronization
-from tests.conftest import Tree, content
+from tests.conftest import Tree, content, exact
 from tests.simulation.world import Client, SimulatedBackend, World
 
 GPU = "H100"
@@ -146,18 +145,5 @@ class Fleet:
     def exact(self) -> None:
         """After everything was compacted and collected, only the live bytes are left."""
         store = Store(SimulatedBackend(self.world), Catalog(None))
-        from casinductor.store.gc import look, referenced
-
-        look(store)
-        assert store.condemned() == set()
-        assert set(store.packs()) == referenced(store)
-        store.catalog.index_blobs()
-        needed = {row[0] for row in store.catalog.db.execute("SELECT DISTINCT hash FROM blob")}
-        stored = [
-            spot.hash
-            for ulid, size in store.packs().items()
-            for spot in read_footer(store.backend, ulid, size).spots()
-        ]
-        assert len(stored) == len(set(stored)), "a blob is stored twice"
-        assert set(stored) == needed
+        exact(store)
         store.catalog.close()

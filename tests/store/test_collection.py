@@ -12,12 +12,10 @@ from casinductor.errors import CacheNotFound, Damaged
 from casinductor.store import names
 from casinductor.store.collection import CollectReport, collect
 from casinductor.store.compact import compact
-from casinductor.store.gc import look
-from casinductor.store.pack import read_footer
 from casinductor.store.removal import remove, undelete
 from casinductor.store.retention import Policy, last_use
 from casinductor.store.store import Store
-from tests.conftest import Fleet, Tree, content
+from tests.conftest import Fleet, Tree, content, exact
 
 DAY = 86_400.0
 
@@ -48,27 +46,6 @@ def holds(fleet: Fleet, key: str) -> set[str]:
     report = fleet.cache(worker, key).restore("all")
     assert report.lost == 0
     return set(content(fleet.folder / "local" / worker))
-
-
-def exact(store: Store) -> None:
-    """Every blob of every pack is needed by some manifest, once, and nothing else lies around."""
-    look(store)
-    store.catalog.index_blobs()
-    needed = {
-        tuple(row)
-        for row in store.catalog.db.execute(
-            "SELECT DISTINCT p.ulid, f.offset, b.offset, b.hash FROM blob b"
-            " JOIN frame f ON f.manifest = b.manifest AND f.idx = b.frame"
-            " JOIN pack p ON p.manifest = b.manifest AND p.idx = f.pack"
-        )
-    }
-    stored = set()
-    for ulid, size in store.packs().items():
-        footer = read_footer(store.backend, ulid, size)
-        for spot in footer.spots():
-            stored.add((ulid, footer.frames[spot.frame].offset, spot.offset, spot.hash))
-    assert stored == needed
-    assert store.condemned() == set()
 
 
 @pytest.fixture
