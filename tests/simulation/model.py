@@ -182,7 +182,7 @@ def _collector(state: State, rules: Rules, me: Actor, name: str, put: Put) -> It
         yield from _by_age(state, rules, me, name, put)
     elif me.at == "choose":
         for pack in sorted(now.packs):
-            yield name, "choose", put(me._replace(at="tombstone", pack=pack), state)
+            yield name, f"choose {pack}", put(me._replace(at="tombstone", pack=pack), state)
     elif me.at == "tombstone":
         then = change(state, rules, now._replace(tombs=now.tombs | {me.pack}))
         at = "wait" if rules.stale else "list"  # nothing to wait for where listings are fresh
@@ -249,7 +249,7 @@ def _by_age(state: State, rules: Rules, me: Actor, name: str, put: Put) -> Itera
         named = {pack for group, pack, _ in now.manifests if group != OLD}
         for pack in sorted(now.packs - named - state.touched):
             if pack == 0:  # the others are young
-                yield name, "choose", put(me._replace(at="delete", pack=pack), state)
+                yield name, f"choose {pack}", put(me._replace(at="delete", pack=pack), state)
     elif me.at == "delete":
         old = {(OLD, me.pack, "")}
         shot = now._replace(packs=now.packs - {me.pack}, manifests=now.manifests - old)
