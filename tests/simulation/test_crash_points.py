@@ -61,10 +61,11 @@ class Scene:
         self.fleet.world = self.world.copy(seed)
         return self.fleet
 
-    def verify(self, fleet: Fleet) -> None:
+    def verify(self, fleet: Fleet, at_rest: bool = True) -> None:
         for key, wanted in self.acknowledged.items():
             there, lost = fleet.restore(key).finish()
-            assert lost == 0
+            # what was published just now may be seen in part while listings and lookups lag
+            assert lost == 0 or not at_rest
             assert wanted.keys() <= there.keys()
             assert all(there[path] in wanted[path] for path in wanted)
 
@@ -98,7 +99,7 @@ def survive(scene: Scene, verb: str, at: int, fate: str, seed: int) -> None:
         while not other.done:
             other.grant()
         assert other.error is None or isinstance(other.error, StoreUnavailable), other.error
-    scene.verify(fleet)
+    scene.verify(fleet, at_rest=not fleet.world.staleness)
     fleet.world.now += 20 * fleet.world.staleness + 100  # whatever is late arrives
     fleet.world.tick()
     scene.verify(fleet)
