@@ -8,6 +8,8 @@ than it announces; its files are placed as restores place them. Format: the zip 
 from __future__ import annotations
 
 import io
+import lzma
+import struct
 import zipfile
 import zlib
 
@@ -30,6 +32,20 @@ _FREE_BYTES = 64 << 20
 _MAX_MEMBERS = 1_000_000
 _MAX_MEMBER_BYTES = 2 << 30
 
+#: What zipfile raises for hostile bytes; IndexError for a member without a name.
+_BAD_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    IndexError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,  # an encrypted member
+    ValueError,
+)
+
 Member = tuple[zipfile.ZipInfo, str, Place]
 
 
@@ -49,7 +65,7 @@ def restore_zip(backend: Backend, cache: CacheId, root: str, deadline: Deadline)
         with zipfile.ZipFile(io.BufferedReader(_Ranges(backend, cache.zip, size), 1 << 20)) as zf:
             members = _members(zf, size, where)
             _write(zf, members, root, report, deadline)
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
+    except _BAD_ZIP as error:
         if isinstance(error, CasinductorError):
             raise
         raise Damaged(f"{where} is not a whole zip: {error}") from error

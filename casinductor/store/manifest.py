@@ -126,10 +126,11 @@ def decode(data: bytes, cache: CacheId, ulid: str, where: str) -> Manifest:
     payload = unseal(MAGIC, data, where)
     try:
         manifest = msgspec.msgpack.decode(payload, type=Manifest)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Damaged(f"{where} cannot be decoded: {error}") from error
     if (manifest.gpu, manifest.key, manifest.ulid) != (cache.gpu, cache.key, ulid):
-        raise Damaged(f"{where} belongs to {manifest.gpu}/{manifest.key} as {manifest.ulid}")
+        claimed = f"{manifest.gpu}/{manifest.key} as {manifest.ulid}"[:200]
+        raise Damaged(f"{where} belongs to {claimed!r}")
     try:
         _check(manifest)
     except (IndexError, ValueError) as error:

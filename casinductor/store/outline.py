@@ -71,7 +71,7 @@ def decode(data: bytes, of_pack: bytes, where: str) -> Outline:
     """An outline and a check of its indexes. Raises :class:`Damaged`, naming ``where``."""
     try:
         outline = msgspec.msgpack.decode(data, type=Outline)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Damaged(f"the outline in {where} cannot be decoded: {error}") from error
     count = (len(of_pack) + len(outline.others)) // HASH_BYTES
     for group in outline.groups:

@@ -223,7 +223,7 @@ def read_footer(backend: Backend, ulid: str, size: int) -> Footer:
     except (msgspec.MsgspecError, RecursionError, ValueError, IndexError) as error:
         raise Damaged(f"the footer of pack {ulid} cannot be used: {error}") from error
     if footer.ulid != ulid:
-        raise Damaged(f"pack {ulid} says that it is pack {footer.ulid[:40]}")
+        raise Damaged(f"pack {ulid} says that it is pack {footer.ulid[:40]!r}")
     return footer
 
 

@@ -63,13 +63,14 @@ class Store:
     def format_problem(self) -> str | None:
         """None if FORMAT is there and readable, else what is wrong with it.
 
-        Raises :class:`StoreFormat` if the store is of a later format.
+        Raises :class:`StoreFormat` if the store is of a later format, and what reading raises:
+        a store that does not answer is not damaged.
         """
         try:
             data = self.backend.get(names.FORMAT, 64 << 10)
         except ObjectMissing:
             return "missing"
-        except CasinductorError as error:
+        except Damaged as error:
             return f"damaged ({error})"
         try:
             fields = parse_format(data)
@@ -96,7 +97,7 @@ class Store:
             self.backend.put(names.FORMAT, [format_file(mode)])
         except NameTaken:
             problem = self.format_problem()  # another worker was first
-            if problem is not None:
+            if problem not in (None, "missing"):  # missing: this client does not see it yet
                 raise Damaged(f"{self.backend.url}/FORMAT is {problem}") from None
 
     def refresh(
