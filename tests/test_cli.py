@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from casinductor.cli.main import _COMMANDS as COMMANDS
 from tests.conftest import Fleet, Tree, content
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-COMMANDS = ("push", "pull", "ls", "stats", "compact", "demo")
 
 
 @pytest.fixture
@@ -233,3 +233,53 @@ def test_a_bar_is_shown_on_a_terminal_only(fleet: Fleet) -> None:
     assert process.returncode == 0
     assert b"publishing H100/m" in shown
     assert "publishing" not in output
+
+
+def test_retention_removal_and_their_undoing(run: Any, fleet: Fleet) -> None:
+    for number, key in enumerate(("one", "two")):
+        Tree(fleet.folder / key, seed=number).model(("ab", "cd")[number])
+        assert run("push", key, "--from", fleet.folder / key).returncode == 0
+    said = as_json(run("gc", "--max-bytes", "1", "--keep", "H100/o*", "--json"))
+    assert (said["applied"], list(said["caches"])) == (False, ["H100/two"])
+    assert "nothing was changed" in run("gc").stdout
+    assert run("rm", "one").returncode == 0
+    assert run("pull", "one", "--to", fleet.folder / "t").returncode == 5
+    assert not (fleet.folder / "t").exists() or content(fleet.folder / "t") == {}
+    assert as_json(run("ls", "--json"))[0]["key"] == "two"
+    assert run("stats", "one").returncode == 5
+    assert as_json(run("undelete", "one", "--json"))["groups"] == 5
+    assert [line["key"] for line in as_json(run("ls", "--json"))] == ["one", "two"]
+    assert run("undelete", "one").returncode == 5
+    done = as_json(
+        run("gc", "--apply", "--max-bytes", "1B", "--keep", "one", "--spare", "0s", "--json")
+    )
+    assert done["applied"]
+    assert done["bytes_freed"] > 0
+    assert [line["key"] for line in as_json(run("ls", "--json"))] == ["one"]
+    for wrong in ("5x", "many", "-3d"):
+        result = run("gc", "--keep-within", wrong)
+        assert result.returncode == 2
+        assert "30d" in result.stderr or "No such option" in result.stderr
+
+
+def test_check_and_repair(run: Any, fleet: Fleet) -> None:
+    Tree(fleet.folder / "one").model("ab")
+    assert run("push", "one", "--from", fleet.folder / "one").returncode == 0
+    assert "all good" in run("check", "--data", "all").stdout
+    assert as_json(run("check", "--for", "5s", "--json"))["packs_read"] == 1
+    assert run("repair").stdout == "nothing to repair\n"
+    (pack,) = fleet.files("*.pack")
+    data = bytearray(pack.read_bytes())
+    data[40] ^= 0x55
+    pack.write_bytes(data)
+    assert run("check").returncode == 0
+    found = run("check", "--data", "100%")
+    assert found.returncode == 4
+    assert pack.name in found.stdout
+    assert "H100/one" in found.stdout
+    mended = run("repair", "--data", "all")
+    assert mended.returncode == 0
+    assert "H100/one lost" in mended.stdout
+    assert run("gc", "--apply", "--spare", "0s").returncode == 0
+    assert run("check", "--data", "all").returncode == 0
+    assert as_json(run("push", "one", "--from", fleet.folder / "one", "--json"))["groups_added"] > 0

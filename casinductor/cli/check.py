@@ -17,8 +17,8 @@ from casinductor.cli.units import Duration, Share
     type=Share(),
     default=None,
     metavar="SHARE",
-    help="Also read packs that hold this share of all bytes, e.g. 10% or all (default: 0%, or "
-    "all with --for); those read longest ago come first.",
+    help="Also read packs that hold this share of all bytes, e.g. 10% or all (default: 0%; "
+    "all where only a time is given); those read longest ago come first.",
 )
 @click.option("--for", "seconds", type=Duration(), help="Read for so long at most, e.g. 60s.")
 @command_options

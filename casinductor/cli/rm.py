@@ -14,7 +14,7 @@ from casinductor.cli.options import Options, command_options
 @click.argument("cache")
 @command_options
 def command(options: Options, cache: str) -> None:
-    """Remove CACHE; gc --apply frees its space, undelete brings it back until then."""
+    """Remove CACHE; the next collection frees its space, undelete brings it back until then."""
     from casinductor.cache import with_fresh_store
     from casinductor.store.removal import remove
 

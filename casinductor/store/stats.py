@@ -15,6 +15,7 @@ from casinductor.store import names
 from casinductor.store.compact import stored_bytes
 from casinductor.store.names import CacheId
 from casinductor.store.store import Findings, Store
+from casinductor.store.union import hide_removed
 
 
 @dataclass
@@ -51,7 +52,10 @@ class CacheLine:
         return asdict(self)
 
 
-_OF = " WHERE (?1 IS NULL OR m.gpu = ?1) AND (?2 IS NULL OR m.key = ?2)"
+_OF = (
+    " WHERE (?1 IS NULL OR m.gpu = ?1) AND (?2 IS NULL OR m.key = ?2)"
+    " AND m.ulid NOT IN (SELECT ulid FROM temp.hidden)"
+)
 
 
 def figures(store: Store, cache: CacheId | None) -> Figures:
@@ -59,9 +63,11 @@ def figures(store: Store, cache: CacheId | None) -> Figures:
     findings = Findings()
     gpu, key = (cache.gpu, cache.key) if cache else (None, None)
     listed = store.refresh(gpu, key, findings, Deadline(None))
-    if cache and not listed:
-        raise CacheNotFound(f"{store.backend.url} holds no cache {cache}")
+    hide_removed(store.catalog)
     one = store.catalog.db.execute
+    (visible,) = one("SELECT COUNT(*) FROM manifest m" + _OF, (gpu, key)).fetchone()
+    if cache and not visible and not findings.damage:
+        raise CacheNotFound(f"{store.backend.url} holds no cache {cache}")
     result = Figures(manifests=listed, damage=findings.damage)
     result.groups, result.artifacts, result.logical_bytes = one(
         "SELECT COUNT(DISTINCT g.id), COUNT(a.path), COALESCE(SUM(a.size), 0) FROM manifest m"
@@ -96,12 +102,14 @@ def cache_lines(store: Store, gpu: str | None) -> list[CacheLine]:
     from sqlite_utils import Database
 
     store.refresh(gpu, None, Findings(), Deadline(None))
+    hide_removed(store.catalog)
     rows = Database(store.catalog.db).query(
         "SELECT m.gpu, m.key, COUNT(DISTINCT m.id) AS manifests, COUNT(DISTINCT g.id) AS groups,"
         " COUNT(a.path) AS artifacts, COALESCE(SUM(a.size), 0) AS logical_bytes,"
         " MAX(m.created_ms) AS synced_ms FROM manifest m"
         " LEFT JOIN grp g ON g.manifest = m.id LEFT JOIN artifact a ON a.grp = g.id"
-        " WHERE (:gpu IS NULL OR m.gpu = :gpu) GROUP BY m.gpu, m.key ORDER BY m.gpu, m.key",
+        " WHERE (:gpu IS NULL OR m.gpu = :gpu) AND m.ulid NOT IN (SELECT ulid FROM temp.hidden)"
+        " GROUP BY m.gpu, m.key ORDER BY m.gpu, m.key",
         {"gpu": gpu},
     )
     return [CacheLine(**row) for row in rows]

@@ -101,6 +101,21 @@ def removed(catalog: Catalog, cache: CacheId) -> set[str]:
     return covered({ulid: stands_for[ulid] for ulid in removals}, stands_for)
 
 
+def hide_removed(catalog: Catalog) -> None:
+    """Fill the temporary table ``hidden`` with removals and what they cover, for queries."""
+    execute = catalog.db.execute
+    execute("CREATE TEMP TABLE IF NOT EXISTS hidden(ulid TEXT PRIMARY KEY)")
+    execute("DELETE FROM temp.hidden")
+    for gpu, key in execute(
+        "SELECT DISTINCT m.gpu, m.key FROM manifest m JOIN replaced d ON d.manifest = m.id"
+    ).fetchall():
+        stands_for, removals = lineage(catalog, CacheId(gpu, key))
+        gone = removals | covered({ulid: stands_for[ulid] for ulid in removals}, stands_for)
+        catalog.db.executemany(
+            "INSERT OR IGNORE INTO temp.hidden VALUES (?)", ((ulid,) for ulid in gone)
+        )
+
+
 def lineage(catalog: Catalog, cache: CacheId) -> tuple[dict[str, set[str]], set[str]]:
     """What each manifest of a cache replaces, and which are removals: those without groups."""
     stands_for: dict[str, set[str]] = defaultdict(set)
