@@ -91,6 +91,7 @@ class Synchronization:
         self.findings = Findings()
         self.unusable = Unusable()
         self._own_record = own_record
+        self._noted = False
         self._walk = Walk()
         self._seen = Union()
         self._graphs = Graphs(root, self._walk)
@@ -121,7 +122,8 @@ class Synchronization:
                 f"{self.cache}: collectors removed what was published {_ATTEMPTS} times in a row"
             )
         report.damage += self.findings.damage
-        self.store.note_use(self.cache)
+        if not self._noted:
+            self.store.note_use(self.cache)
         return report, self._next_snapshot(touched)
 
     def _look(self) -> None:
@@ -133,6 +135,7 @@ class Synchronization:
         try:
             if self.store.format_problem() is None:
                 self.store.note_use(self.cache)
+                self._noted = True
             self.unusable = self.store.unusable()
         except StoreUnavailable:
             self.store.prepare_to_write()  # a store that does not exist yet

@@ -51,8 +51,10 @@ class Swept:
 def look(store: Store) -> None:
     """Read every manifest of the store; one that cannot be read stops all collection.
 
-    Raises :class:`Damaged`, as nobody can tell which packs such a manifest needs.
+    Raises :class:`Damaged`, as nobody can tell which packs such a manifest needs, and
+    :class:`~casinductor.errors.StoreFormat` for a store of a later format.
     """
+    store.format_problem()  # a later format's store is none of this version's business
     findings = Findings()
     store.refresh(None, None, findings, Deadline(None))
     if findings.damage:

@@ -35,6 +35,7 @@ class RemovalReport:
 
 def remove(store: Store, cache: CacheId) -> RemovalReport:
     """Hide a cache from all workers; the next collection deletes it. Raises CacheNotFound."""
+    store.format_problem()
     store.refresh(cache.gpu, cache.key, Findings(), Deadline(None))
     found = versions(store.catalog, cache)
     if not found:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from casinductor.cache import with_fresh_store
-from casinductor.errors import CacheNotFound, Damaged
+from casinductor.errors import CacheNotFound, Damaged, StoreFormat
 from casinductor.store import names
 from casinductor.store.collection import CollectReport, collect
 from casinductor.store.compact import compact
+from casinductor.store.frame import blake3_digest
 from casinductor.store.removal import remove, undelete
 from casinductor.store.retention import Policy, last_use
 from casinductor.store.store import Store
@@ -157,6 +158,22 @@ def test_a_manifest_that_cannot_be_read_stops_everything(three: Fleet) -> None:
         gc(three, Policy(max_bytes=0))
     assert three.files("*.pack") == packs
     assert three.files("condemned/*") == []
+
+
+def test_a_store_of_a_later_format_is_left_alone(three: Fleet) -> None:
+    line = (three.store / "FORMAT").read_bytes().splitlines()[0]
+    line = line.replace(b'"format": 1', b'"format": 2')
+    seal = blake3_digest(line).hex().encode()
+    (three.store / "FORMAT").write_bytes(line + b"\n" + seal + b"\n")
+    before = {path: path.read_bytes() for path in three.files("*")}
+    cache = three.cache("x", "one").id
+    for verb in (
+        lambda: gc(three, Policy(max_bytes=0)),
+        lambda: with_fresh_store(three.settings("x"), lambda store: remove(store, cache)),
+    ):
+        with pytest.raises(StoreFormat, match="format 2"):
+            verb()
+    assert {path: path.read_bytes() for path in three.files("*")} == before
 
 
 def test_what_a_dead_collector_left_is_finished(three: Fleet) -> None:
