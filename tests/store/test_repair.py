@@ -198,3 +198,29 @@ def test_a_footer_that_lies_is_damage(fleet: Fleet, whole: dict[str, bytes]) -> 
         with pytest.raises(Damaged):
             read_footer(backend, ulid, path.stat().st_size)
         path.unlink()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_damaged_catalog_is_not_believed(
+    fleet: Fleet, whole: dict[str, bytes], tmp_path: Path, way: str
+) -> None:
+    """It lies on the worker's own disk; what decides on deletions reads the manifests anew."""
+    path = target(fleet, "catalog")
+    WAYS[way](path, offset("catalog", path.stat().st_size), another(fleet, tmp_path, "catalog"))
+    assert checked(fleet).problems == []
+    assert repaired(fleet).done == []
+    assert gc(fleet).packs == 0
+    assert fleet.cache("v").restore("all").files_written == len(whole)
+
+
+@pytest.mark.parametrize("way", ["delete", "truncate", "flip", "replace"])
+def test_a_damaged_local_file_is_healed_by_the_next_restore(
+    fleet: Fleet, whole: dict[str, bytes], tmp_path: Path, way: str
+) -> None:
+    fleet.cache("v").restore("all")
+    path = target(fleet, "local file")
+    WAYS[way](
+        path, offset("local file", path.stat().st_size), another(fleet, tmp_path, "local file")
+    )
+    assert fleet.cache("v").restore("all").files_written == 1
+    assert content(fleet.folder / "local/v") == whole
