@@ -316,13 +316,16 @@ def _trace(
 
 SAFE = {
     "two workers, one collector": Rules(workers=2, collectors=1),
-    "one worker, two collectors": Rules(workers=1, collectors=2, crashes=False),
-    "stale listings": Rules(workers=1, collectors=1, stale=True),
+    "one worker, two collectors": Rules(workers=1, collectors=2),
+    "one worker, stale listings": Rules(workers=1, collectors=1, stale=True),
+    "two workers, stale listings": Rules(workers=2, collectors=1, stale=True, tries=1),
+    "two collectors, stale listings": Rules(
+        workers=1, collectors=2, stale=True, tries=1, crashes=False
+    ),
 }
 LARGE = {
-    "one worker, two collectors that may die": Rules(workers=1, collectors=2),
     "two workers, two collectors": Rules(workers=2, collectors=2, crashes=False),
-    "two workers, stale listings": Rules(workers=2, collectors=1, stale=True, crashes=False),
+    "stale listings, three tries": Rules(workers=1, collectors=1, stale=True, tries=3),
 }
 _BASE = Rules(workers=1, collectors=1, crashes=False)
 UNSAFE = {
