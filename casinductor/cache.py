@@ -10,25 +10,28 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
 from typing import TypeVar
 
 from casinductor.deadline import Deadline, bounded
-from casinductor.errors import LocalDirectory
+from casinductor.errors import CasinductorError, LocalDirectory
 from casinductor.inductor.directory import walk
 from casinductor.inductor.fingerprint import Fingerprint, worker_fingerprint
 from casinductor.inductor.gpu import get_gpu_type
+from casinductor.observe import Observation
 from casinductor.reports import Progress, RestoreReport, SyncReport, no_progress
 from casinductor.restore import Restoration, Restored, record_name
 from casinductor.settings import Restore, Settings, default_state_dir
 from casinductor.store.catalog import Catalog, catalog_path
 from casinductor.store.checked import Checked
+from casinductor.store.journal import note_warmup
 from casinductor.store.names import CacheId
 from casinductor.store.store import Store, open_backend
 from casinductor.store.union import CatalogDamaged
 from casinductor.sync import Synchronization
+from casinductor.warmup import WarmupReport, to_record
 from casinductor.worker.lock import directory_lock
 from casinductor.worker.snapshot import Snapshot, take_snapshot
 from casinductor.worker.staging import sweep_stages
@@ -52,6 +55,8 @@ class Cache:
         self.id = CacheId(gpu or self.settings.gpu_type or get_gpu_type(), key)
         self.root = os.path.abspath(self.settings.local_dir)
         self.snapshot: Snapshot | None = None
+        self._observation: Observation | None = None
+        self._restored = RestoreReport(str(self.id))
         self.progress: Progress = no_progress
 
     def restore(self, mode: Restore | None = None, seconds: float | None = None) -> RestoreReport:
@@ -82,13 +87,43 @@ class Cache:
         the settings' ``sync_deadline``; an error means that nothing was acknowledged.
         """
         start = perf_counter()
+        warmup = self.warmup()
         limit = self.settings.sync_deadline if seconds is None else seconds
         deadline = Deadline(limit, f"syncing {self.id} to {self.settings.store}")
-        report, snapshot = bounded(lambda until: self._sync(until, keep_equivalent), deadline)
+        report, snapshot = bounded(
+            lambda until: self._sync(until, keep_equivalent, warmup), deadline
+        )
+        report.warmup = warmup
         if snapshot is not None:
             self.snapshot = snapshot
+            self._observe()
         report.seconds = perf_counter() - start
         return report
+
+    def warmup(self) -> WarmupReport | None:
+        """What happened in the local directory and in torch since the last restore or sync; None
+        without one, or where the directory cannot be read.
+        """
+        if self._observation is None:
+            return None
+        try:
+            return self._observation.report(self._fingerprint())
+        except LocalDirectory:
+            return None
+
+    def close(self) -> None:
+        """Stop observing torch; the next restore begins anew."""
+        if self._observation is not None:
+            self._observation.close()
+            self._observation = None
+
+    def _observe(self, restored: RestoreReport | None = None) -> None:
+        """Begin a new warm-up, of what was restored last."""
+        if restored is not None:
+            self._restored = restored
+        self.close()
+        if self.snapshot is not None:
+            self._observation = Observation(self._restored, self.snapshot, self.settings.trace)
 
     def _restore(self, mode: Restore, deadline: Deadline) -> Restored:
         def work(store: Store) -> Restored:
@@ -111,12 +146,12 @@ class Cache:
         return restored
 
     def _sync(
-        self, deadline: Deadline, keep_equivalent: bool
+        self, deadline: Deadline, keep_equivalent: bool, warmup: WarmupReport | None
     ) -> tuple[SyncReport, Snapshot | None]:
         def work(store: Store) -> tuple[SyncReport, Snapshot | None]:
             if not os.path.isdir(self.root):
                 return SyncReport(str(self.id)), None
-            return Synchronization(
+            report, snapshot = Synchronization(
                 store,
                 self.id,
                 self.root,
@@ -127,11 +162,21 @@ class Cache:
                 own_record=record_name(store, self.id),
                 progress=self.progress,
             ).run()
+            if warmup is not None and warmup.active:
+                self._keep(store, warmup, report)
+            return report, snapshot
 
         if self.snapshot is None or not os.access(self.root, os.W_OK):
             return self._with_store(work)  # the directory is only read, nothing is left in it
         with directory_lock(self.root, deadline):
             return self._with_store(work)
+
+    def _keep(self, store: Store, warmup: WarmupReport, report: SyncReport) -> None:
+        """Keep the warm-up beside its sync; the sync does not fail for it."""
+        warmup.manifest = report.manifest
+        if self.settings.warmups:
+            with suppress(CasinductorError):
+                note_warmup(store, self.id, to_record(warmup))
 
     def _fingerprint(self) -> Fingerprint:
         return worker_fingerprint()
@@ -145,6 +190,7 @@ class Cache:
             self.snapshot = take_snapshot(self.root, found, restored.paths, restored.contents)
         except LocalDirectory:
             self.snapshot = Snapshot(self.root)
+        self._observe(restored.report)
 
 
 def with_store(settings: Settings, work: Callable[[Store], T]) -> T:

@@ -7,8 +7,10 @@ Invariant: every number counts what really happened (bytes are bytes, seconds ar
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
+
+from casinductor.warmup import WarmupReport
 
 #: Told the bytes done and the bytes in all, some hundred times in an operation at most.
 Progress = Callable[[int, int], None]
@@ -70,7 +72,8 @@ class RestoreReport:
 class SyncReport:
     """A sync into ``cache``. ``manifest`` is the ULID published, None if there was nothing new;
     ``equivalent`` groups were stored by another worker before; ``foreign`` files belong to other
-    caches; ``unstable`` files were still changing and are left for the next sync.
+    caches; ``unstable`` files were still changing and are left for the next sync; ``warmup`` is
+    what happened since the restore, if there was one.
     """
 
     cache: str
@@ -91,9 +94,11 @@ class SyncReport:
     attempts: int = 0
     damage: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    warmup: WarmupReport | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        fields = asdict(replace(self, warmup=None))
+        return {**fields, "warmup": self.warmup.as_dict() if self.warmup else None}
 
     def summary(self) -> str:
         text = f"{self.cache}: " + (

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +45,7 @@ from casinductor.worker.ownership import Record, StampTuple, read_records, write
 from casinductor.worker.staging import Staged, Staging, staging
 
 _ATTEMPTS = 6
+_LATELY_NS = 3_600 * 10**9
 
 
 @dataclass
@@ -55,11 +58,11 @@ class Task:
 
 @dataclass
 class Restored:
-    """The outcome: the report, and the groups and paths that now count as the cache's own."""
+    """The outcome: the report, the groups that now count as the cache's own, by id and by path."""
 
     report: RestoreReport
     contents: dict[str, bytes] = field(default_factory=dict)
-    paths: set[str] = field(default_factory=set)
+    paths: dict[str, bytes] = field(default_factory=dict)
 
 
 def record_name(store: Store, cache: CacheId) -> str:
@@ -92,6 +95,7 @@ class Restoration:
         self.unusable = Unusable()
         self._record_name = record_name(store, cache)
         self._verified: dict[str, tuple[StampTuple, bytes]] = {}
+        self._restamped = False
 
     def run(self) -> Restored:
         """Restore from the cache's manifests; raises what the store's listing raises, and
@@ -110,8 +114,8 @@ class Restoration:
         union = self._restore(found)
         self._finish(union)
         own = paths(self.store.catalog, union.groups.values())
-        if self.report.files_written:
-            mine = {path: self._verified[path] for path in own & self._verified.keys()}
+        if self.report.files_written or self._restamped:
+            mine = {path: self._verified[path] for path in own.keys() & self._verified.keys()}
             write_record(self.root, self._record_name, Record(str(self.cache), mine))
         return Restored(self.report, {g: v.content for g, v in union.groups.items()}, own)
 
@@ -223,11 +227,25 @@ class Restoration:
             digest = blake3_digest(data)
             self._verified[file.path] = (found.stamp, digest)
         if digest == file.hash:
+            self._forget_reads(found, digest)
             return True
         if version.kind == Kind.TUNING.value and _is_tuning(_content(self.root, found)):
             self.report.files_kept += 1  # this worker tuned by itself since
             return True
         return False
+
+    def _forget_reads(self, found: Found, digest: bytes) -> None:
+        """Set an old access time back, so that a read by this worker shows; what was read lately
+        may be another worker's of this machine that still counts on it.
+        """
+        modified = found.stamp.mtime
+        if not modified < found.atime < time.time_ns() - _LATELY_NS:
+            return
+        path = os.path.join(self.root, found.path)
+        with suppress(OSError):
+            os.utime(path, ns=(modified - 1, modified))
+            self._verified[found.path] = (stamp(os.lstat(path)), digest)
+            self._restamped = True
 
     def _plan(self, stage: Staging, lacking: list[Task], losses: Losses) -> tuple[Targets, Plan]:
         """Where each blob goes, and the frames to fetch it from."""

@@ -32,7 +32,9 @@ class Settings:
 
     ``store``: a directory or URL; ``local_dir``: the ``TORCHINDUCTOR_CACHE_DIR`` to use, the same
     path on all workers; ``gpu_type``: overrides detection; ``restore``: ``needed`` materializes
-    what a cache hit reads, ``all`` everything; the deadlines are seconds.
+    what a cache hit reads, ``all`` everything; the deadlines are seconds;
+    ``trace``: listen to torch's structured trace between a restore and a sync; ``warmups``: keep
+    records of warm-ups in the store.
     """
 
     store: str = DEFAULT_STORE
@@ -42,6 +44,8 @@ class Settings:
     restore_deadline: float = 60.0
     sync_deadline: float = 120.0
     state_dir: Path | None = None
+    trace: bool = True
+    warmups: bool = True
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -60,6 +64,8 @@ class Settings:
             restore_deadline=_seconds(text("RESTORE_DEADLINE"), "RESTORE_DEADLINE", 60.0),
             sync_deadline=_seconds(text("SYNC_DEADLINE"), "SYNC_DEADLINE", 120.0),
             state_dir=Path(state) if state else None,
+            trace=_switch(text("TRACE"), "TRACE"),
+            warmups=_switch(text("WARMUPS"), "WARMUPS"),
         )
 
 
@@ -70,6 +76,12 @@ def parse_restore(value: str, where: str) -> Restore:
     if value == "all":
         return "all"
     raise InvalidName(f"{where} is {value!r}; it must be 'needed' or 'all'")
+
+
+def _switch(value: str | None, name: str) -> bool:
+    if value not in (None, "0", "1"):
+        raise InvalidName(f"CASINDUCTOR_{name} is {value!r}; it must be 0 or 1")
+    return value != "0"
 
 
 def _seconds(value: str | None, name: str, default: float) -> float:

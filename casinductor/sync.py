@@ -31,7 +31,7 @@ from casinductor.store.names import CacheId
 from casinductor.store.pack import BREAK, Blob
 from casinductor.store.publish import Published, publish
 from casinductor.store.store import Findings, Store
-from casinductor.store.union import Union, resolve, versions
+from casinductor.store.union import Union, paths, resolve, versions
 from casinductor.worker.ownership import Record, read_records
 from casinductor.worker.snapshot import Snapshot
 
@@ -383,6 +383,7 @@ class Synchronization:
         fresh = Snapshot(self.root, contents=contents, keeps_atime=self.snapshot.keeps_atime)
         fresh.stamps = {path: file.stamp for path, file in self._walk.files.items()}
         fresh.own = set(touched)
+        fresh.group_of = paths(self.store.catalog, union.groups.values())
         return fresh
 
 

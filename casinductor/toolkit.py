@@ -50,14 +50,20 @@ def sync_inductor_cache(cache_key: str, unpacked_dir_hash: str) -> None:  # noqa
     """
     cache = Cache(cache_key)
     cache = _loaded.get(_name(cache), cache)
+    warmup = cache.warmup()
     try:
         report = cache.sync()
     except InvalidName:
         raise
     except Exception as error:
         _log_fault("sync", cache, error)
-        return
-    logger.info("%s", report.summary())
+    else:
+        warmup = report.warmup
+        logger.info("%s", report.summary())
+    finally:
+        cache.close()
+    if warmup is not None:
+        logger.info("%s", warmup.summary())
 
 
 @contextmanager

@@ -70,7 +70,7 @@ def restore_zip(backend: Backend, cache: CacheId, root: str, deadline: Deadline)
             raise
         raise Damaged(f"{where} is not a whole zip: {error}") from error
     report.notes.append("read from a zip, which names no fingerprint")
-    paths = {path for _, path, _ in members}
+    paths = {path: b"" for _, path, _ in members}
     lines = "\n".join(sorted(f"{i.filename}\0{i.CRC:08x}" for i, _, _ in members))
     report.state = blake3_digest(lines.encode()).hex()
     return Restored(report, {}, paths)

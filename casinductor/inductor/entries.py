@@ -23,7 +23,7 @@ _FIXED = re.compile(
 _WIDTH = {0x8C: 1, 0x43: 1, 0x55: 1, 0x8A: 1}
 _WIDTH |= {0x58: 4, 0x42: 4, 0x54: 4, 0x8B: 4}
 _WIDTH |= {0x8D: 8, 0x8E: 8, 0x96: 8}
-_TEXT = {0x8C, 0x58, 0x8D}
+TEXT = {0x8C, 0x58, 0x8D}
 _BYTES = {0x43, 0x42, 0x8E, 0x96}
 _RECALLS = {0x68, 0x6A}
 _LONG1, _STOP, _MEMOIZE, _NONE, _FRAME = 0x8A, 0x2E, 0x94, 0x4E, 0x95
@@ -90,14 +90,15 @@ def scan(data: bytes) -> list[Payload]:
         append((opcode, start, position))
 
 
-def read_entry(kind: str, key: str, data: bytes) -> Entry:
+def read_entry(kind: str, key: str, data: bytes, payloads: list[Payload] | None = None) -> Entry:
     """Read one entry; ``kind`` is ``fxgraph`` or ``aotautograd``, ``key`` its directory's name.
 
-    Never raises for bad bytes: an entry that cannot be read is opaque, with a reason.
+    ``payloads``, from :func:`scan`, spare scanning again. Never raises for bad bytes: an entry that
+    cannot be read is opaque, with a reason.
     """
     entry = Entry(kind, key)
     try:
-        payloads = scan(data)
+        payloads = scan(data) if payloads is None else payloads
     except ValueError as error:
         entry.reason = str(error)
         return entry
@@ -161,7 +162,7 @@ def _guards(
     opcode, payload = _operand(data, payloads, places[0])
     if opcode == _NONE:
         return "", ""
-    if payload is not None and opcode in _TEXT:
+    if payload is not None and opcode in TEXT:
         return data[payload[1] : payload[2]].decode("utf-8", "replace"), ""
     text = _recalled(data, payloads[places[0]][2]) if opcode in _RECALLS else None
     return text, "" if text is not None else "its guards are not a string"
@@ -190,7 +191,7 @@ def _recalled(data: bytes, after: int) -> str | None:
 def _device(data: bytes, payloads: list[Payload]) -> str | None:
     """The accelerator's name that the entry's key was computed with (torch 2.8 and later)."""
     for opcode, start, end in payloads:
-        if opcode not in _TEXT or not 70 < end - start < 300 or data[start] != 0x5B:
+        if opcode not in TEXT or not 70 < end - start < 300 or data[start] != 0x5B:
             continue
         if match := _DEVICE_LINE.fullmatch(data, start, end):
             return match[1].decode("utf-8", "replace")
@@ -243,25 +244,18 @@ def _cuts(payloads: list[Payload]) -> list[int]:
     """Offsets around every string or bytes payload of at least :data:`CUT_BYTES`."""
     cuts: list[int] = []
     for opcode, start, end in payloads:
-        if end - start >= CUT_BYTES and (opcode in _BYTES or opcode in _TEXT):
+        if end - start >= CUT_BYTES and (opcode in _BYTES or opcode in TEXT):
             cuts += (start, end)
     return cuts
 
 
-_COMPONENT = re.compile(rb"\[([a-z2-7]{50,52})\] ([^:\n]{1,200}): ")
-
-
-def components(data: bytes) -> list[tuple[str, str]]:
-    """The parts of the entry's own key as (name, value), as torch 2.8 and later stores them.
-
-    An aotautograd entry lists those of its forward graph, then those of its backward graph.
-    Raises ValueError where :func:`scan` does.
-    """
-    found: list[tuple[str, str]] = []
-    for opcode, start, end in scan(data):
-        if opcode not in _TEXT or end - start < 54 or data[start] != 0x5B:
-            continue
-        if match := _COMPONENT.match(data, start, end):
-            value = data[match.end() : end].decode("utf-8", "replace")
-            found.append((match[2].decode("utf-8", "replace"), value))
-    return found
+def text_of(data: bytes, payloads: list[Payload], name: str) -> str | None:
+    """The string that follows the first attribute of this name, if one does."""
+    wanted = name.encode()
+    for index, (opcode, start, end) in enumerate(payloads):
+        if opcode == 0x8C and end - start == len(wanted) and data[start:end] == wanted:
+            follower, payload = _operand(data, payloads, index)
+            if payload is not None and follower in TEXT:
+                return data[payload[1] : payload[2]].decode("utf-8", "replace")
+            return None
+    return None

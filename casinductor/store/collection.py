@@ -24,6 +24,7 @@ from casinductor.store.gc import (
     referenced,
     sweep,
 )
+from casinductor.store.journal import outdated
 from casinductor.store.names import CacheId
 from casinductor.store.pack import read_footer
 from casinductor.store.publish import unreliable
@@ -188,7 +189,7 @@ def _plan(
         for pack in live & there.keys()
         if _wasteful(store, pack, there[pack], used.get(pack, 0.0), 1.0 - max_unused)
     }
-    plan.marks = _old_marks(store, plan.uses)
+    plan.marks = _old_marks(store, plan.uses) + outdated(store, int(time.time() * 1000))
     sizes = {ulid: size for (_, ulid), (_, size) in store.catalog.known().items()}
     plan.bytes = int(
         sum(there[u] for u in plan.orphans)
@@ -262,7 +263,7 @@ def _old_marks(store: Store, uses: Uses) -> list[str]:
 
 
 def _tidy(store: Store, plan: Plan, spare_seconds: float) -> None:
-    """Remove marks that say nothing any more: of past uses, of what is gone, of dead probes."""
+    """Remove what says nothing any more: marks of past uses and of what is gone, old warm-ups."""
     for name in plan.marks:
         store.backend.delete(name)
     there = store.packs().keys() | manifests_of(store).keys()

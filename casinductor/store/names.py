@@ -19,10 +19,12 @@ CONDEMNED = "condemned"
 QUARANTINE = "quarantine"
 USES = "uses"
 PROBES = "probes"
+WARMUPS = "warmups"
 MANIFEST_SUFFIX = ".manifest"
 PACK_SUFFIX = ".pack"
+WARMUP_SUFFIX = ".warmup"
 
-_RESERVED = {MANIFESTS, PACKS, CONDEMNED, QUARANTINE, USES, PROBES, FORMAT}
+_RESERVED = {MANIFESTS, PACKS, CONDEMNED, QUARANTINE, USES, PROBES, WARMUPS, FORMAT}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _MAX_PART = 200
@@ -58,6 +60,14 @@ class CacheId:
         return f"{USES}/{self.gpu}/{self.key}/{day}"
 
     @property
+    def warmups(self) -> str:
+        """The prefix of its warm-up records."""
+        return f"{WARMUPS}/{self.gpu}/{self.key}/"
+
+    def warmup(self, ulid: str) -> str:
+        return f"{self.warmups}{ulid}{WARMUP_SUFFIX}"
+
+    @property
     def zip(self) -> str:
         """Where fal.toolkit keeps this cache."""
         return f"{self.gpu}/{self.key}.zip"
@@ -88,8 +98,9 @@ def _check_part(part: str, shown: str) -> None:
         raise InvalidName(f"{shown} has a part that starts or ends with a space")
     if len(part.encode("utf-8", "replace")) > _MAX_PART:
         raise InvalidName(f"{shown} has a part longer than {_MAX_PART} bytes")
-    if part.endswith(MANIFEST_SUFFIX):
-        raise InvalidName(f"{shown} has a part that ends in {MANIFEST_SUFFIX}")
+    for suffix in (MANIFEST_SUFFIX, WARMUP_SUFFIX):
+        if part.endswith(suffix):
+            raise InvalidName(f"{shown} has a part that ends in {suffix}")
 
 
 def parse_use(name: str) -> tuple[CacheId, str] | None:
@@ -115,10 +126,19 @@ def condemned(ulid: str) -> str:
 
 def parse_manifest(name: str) -> tuple[CacheId, str] | None:
     """The cache and ULID of a manifest's name; None for anything else."""
+    return _parse(name, MANIFESTS, MANIFEST_SUFFIX)
+
+
+def parse_warmup(name: str) -> tuple[CacheId, str] | None:
+    """The cache and ULID of a warm-up record's name; None for anything else."""
+    return _parse(name, WARMUPS, WARMUP_SUFFIX)
+
+
+def _parse(name: str, folder: str, suffix: str) -> tuple[CacheId, str] | None:
     head, _, file = name.rpartition("/")
     parts = head.split("/", 2)
-    ulid = file.removesuffix(MANIFEST_SUFFIX)
-    if len(parts) != 3 or parts[0] != MANIFESTS or file == ulid or not is_ulid(ulid):
+    ulid = file.removesuffix(suffix)
+    if len(parts) != 3 or parts[0] != folder or file == ulid or not is_ulid(ulid):
         return None
     try:
         return CacheId(parts[1], parts[2]), ulid

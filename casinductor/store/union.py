@@ -201,13 +201,14 @@ def files(
     return result
 
 
-def paths(catalog: Catalog, groups: Iterable[Version]) -> set[str]:
-    """The paths of all artifacts of these versions."""
-    found: set[str] = set()
-    for some in chunks([version.row for version in groups]):
+def paths(catalog: Catalog, groups: Iterable[Version]) -> dict[str, bytes]:
+    """The paths of all artifacts of these versions, with the contents of their groups."""
+    contents = {version.row: version.content for version in groups}
+    found: dict[str, bytes] = {}
+    for some in chunks(list(contents)):
         marks = ",".join("?" * len(some))
-        rows = catalog.db.execute(f"SELECT path FROM artifact WHERE grp IN ({marks})", some)
-        found.update(path for (path,) in rows)
+        rows = catalog.db.execute(f"SELECT path, grp FROM artifact WHERE grp IN ({marks})", some)
+        found.update((path, contents[row]) for path, row in rows)
     return found
 
 

@@ -7,7 +7,7 @@ where the mount keeps no access times, no foreign file ever counts as used.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -28,14 +28,15 @@ class FileLike(Protocol):
 
 @dataclass
 class Snapshot:
-    """``stamps`` by path; ``own``: paths of the loaded cache; ``contents``: its groups' contents;
-    ``keeps_atime``: reads can be seen.
+    """``stamps`` by path; ``own``: paths of the loaded cache; ``contents``: its groups' contents by
+    id, ``group_of``: the same by path; ``keeps_atime``: reads can be seen.
     """
 
     root: str
     stamps: dict[str, tuple[int, int, int, int]] = field(default_factory=dict)
     own: set[str] = field(default_factory=set)
     contents: dict[str, bytes] = field(default_factory=dict)
+    group_of: dict[str, bytes] = field(default_factory=dict)
     keeps_atime: bool = False
 
     def changed(self, path: str, file: FileLike) -> bool:
@@ -54,16 +55,20 @@ class Snapshot:
 
 
 def take_snapshot(
-    root: str, files: Mapping[str, FileLike], own: Iterable[str], contents: dict[str, bytes]
+    root: str,
+    files: Mapping[str, FileLike],
+    own: Mapping[str, bytes],
+    contents: dict[str, bytes],
 ) -> Snapshot:
     """Remember ``files``; set the access times of those not ``own`` to before their modification.
 
+    ``own``: the contents of the cache's groups by the paths of their files.
     Under relatime the kernel then records the first read (mount(8)).
     """
-    mine = set(own)
-    snapshot = Snapshot(root, own=mine & files.keys(), contents=dict(contents))
+    mine = {path: content for path, content in own.items() if path in files}
+    snapshot = Snapshot(root, own=set(mine), contents=dict(contents), group_of=mine)
     foreign = [path for path in files if path not in mine]
-    snapshot.keeps_atime = bool(foreign) and _keeps_atime(root)
+    snapshot.keeps_atime = _keeps_atime(root)
     for path, file in files.items():
         snapshot.stamps[path] = file.stamp
     if snapshot.keeps_atime:

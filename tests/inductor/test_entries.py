@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from casinductor.inductor.entries import CUT_BYTES, components, read_entry, scan
+from casinductor.inductor.components import components
+from casinductor.inductor.entries import CUT_BYTES, read_entry, scan
 from tests.conftest import FxEntry, entry_bytes
 
 KEY = "f" + "k" * 51
@@ -66,7 +67,10 @@ def test_a_bundle_of_graphs_is_opaque() -> None:
 def test_components_of_the_key() -> None:
     lines = [f"[{'a' * 51}] gm: GraphModule()", f"[{'b' * 51}] inductor_config[freezing]: False"]
     data = pickle.dumps(FxEntry(_fx_graph_cache_debug_lines=lines, note="[not] one: x"), 4)
-    assert components(data) == [("gm", "GraphModule()"), ("inductor_config[freezing]", "False")]
+    assert [(c.name, c.value) for c in components(data)] == [
+        ("gm", "GraphModule()"),
+        ("inductor_config[freezing]", "False"),
+    ]
 
 
 class Hostile:
@@ -153,7 +157,7 @@ def test_the_corpus_is_read_whole(corpus: Path) -> None:
             there = {folder.name for folder in (tree / "triton" / "0").iterdir()}
             assert entry.bundled
             assert entry.bundled <= there
-            names = dict(components(path.read_bytes()))
+            names = {c.name: c.value for c in components(path.read_bytes())}
             assert len(names) > 500
             assert "torch_version" in names
         else:

@@ -25,7 +25,7 @@ def test_use_and_change_are_told_apart(tmp_path: Path) -> None:
     for name in NAMES:
         tree.write(name, b"text of a module")
     root = str(tmp_path)
-    snapshot = take_snapshot(root, walk(root).files, [NAMES[0]], {})
+    snapshot = take_snapshot(root, walk(root).files, {NAMES[0]: b""}, {})
     if not snapshot.keeps_atime:
         pytest.skip("this mount keeps no access times")
     found = walk(root).files
@@ -43,7 +43,7 @@ def test_use_and_change_are_told_apart(tmp_path: Path) -> None:
 def test_own_content_changed_behind_the_same_times_is_noticed(tmp_path: Path) -> None:
     path = Tree(tmp_path).write(NAMES[0], b"text")
     root = str(tmp_path)
-    snapshot = take_snapshot(root, walk(root).files, [NAMES[0]], {})
+    snapshot = take_snapshot(root, walk(root).files, {NAMES[0]: b""}, {})
     status = path.stat()
     path.write_bytes(b"TEXT")
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -54,7 +54,7 @@ def test_a_mount_without_access_times(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(module, "_keeps_atime", lambda root: False)
     Tree(tmp_path).write(NAMES[0], b"text")
     root = str(tmp_path)
-    snapshot = take_snapshot(root, walk(root).files, [], {})
+    snapshot = take_snapshot(root, walk(root).files, {}, {})
     (tmp_path / NAMES[0]).read_bytes()
     assert not snapshot.used(walk(root).files[NAMES[0]])
 

@@ -1,0 +1,287 @@
+"""Why two keys differ, in words: the components of one graph's key beside those of another's.
+
+Invariant: exactly the components whose digests differ are named, the most likely cause first; a
+component that merely follows from another (a stride from a shape) is not a cause of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import asdict, dataclass
+from difflib import SequenceMatcher
+from typing import Any
+
+from casinductor.inductor.components import Component
+
+#: Kinds of causes, the most likely to have caused the others first, and what to do about each.
+ADVICE = {
+    "torch": "run one build of torch on all workers; entries of another build are never used",
+    "triton": "run one build of Triton on all workers",
+    "device": "use a cache per GPU type; what was compiled for one device is not used on another",
+    "device index": "give each rank one visible GPU (CUDA_VISIBLE_DEVICES), so that all compile "
+    "for index 0",
+    "threads": "set OMP_NUM_THREADS (or torch.set_num_threads) to one number on all workers",
+    "key tag": "set TORCH_COMPILE_CACHE_KEY_TAG to one value on all workers that share",
+    "config": "set this option to one value on all workers, in torch._inductor.config or by its "
+    "environment variable",
+    "option": "compile with the same arguments and global settings on all workers",
+    "dtype": "load the model and its inputs in one dtype, or warm up each that you serve",
+    "shape": "warm up this shape too, pad to fewer shapes, or compile with dynamic=True",
+    "graph": "the model's code changed: the first worker with the new code compiles it once",
+    "layout": "pass inputs with the same strides, alignment and requires_grad",
+    "other": "see torch's sources for this component of FxGraphHashDetails",
+}
+_RANK = {kind: number for number, kind in enumerate(ADVICE)}
+_GRAPH_FIRST = _RANK["dtype"] - 0.5
+
+_TENSOR = re.compile(r"TensorMetadata\((.*)\)\Z", re.DOTALL)
+_INPUT = re.compile(r"example_inputs\[\d+\]")
+_CONFIG = re.compile(r"(?:functorch|inductor|autograd)_config(?:_\w+)?\[(.*)\]")
+_OPERATOR = re.compile(r"torch\.ops\.[\w.]+|operator\.\w+|torch\.[\w.]+(?=\()|call_\w+")
+#: Fields of an input that follow from its shape or device.
+_FOLLOWS_SHAPE = {"stride", "storage_bytes", "memory_format", "storage_offset", "is_contiguous"}
+_LONGEST = 160
+_ALIKE = 0.9
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One component that differs: the ``kind`` of cause, the component's name and a sentence in
+    which the stored value stands before the arrow and the wanted one behind it.
+    """
+
+    kind: str
+    component: str
+    text: str
+    rank: float
+
+    @property
+    def advice(self) -> str:
+        return ADVICE[self.kind]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "advice": self.advice}
+
+
+Named = dict[str, Component]
+
+
+def by_name(found: list[Component]) -> Named:
+    return {component.name: component for component in found}
+
+
+def unlike(stored: Named, wanted: Named) -> set[str]:
+    """The names of the components that differ or that only one of the keys has."""
+    return {
+        name
+        for name in stored.keys() | wanted.keys()
+        if name not in stored or name not in wanted or stored[name].digest != wanted[name].digest
+    }
+
+
+def distance(stored: Named, wanted: Named) -> float:
+    """How far two keys are apart: differing components, and how unlike the graphs' code is."""
+    names = unlike(stored, wanted)
+    far = float(len(names))
+    if "gm" in names and "gm" in stored and "gm" in wanted:
+        far += 40 * (1 - _likeness(stored["gm"].value, wanted["gm"].value))
+    return far
+
+
+def differences(stored: list[Component], wanted: list[Component]) -> list[Difference]:
+    """What differs, causes before consequences."""
+    old, new = by_name(stored), by_name(wanted)
+    found = []
+    for name in unlike(old, new):
+        before, after = old.get(name), new.get(name)
+        found += _difference(name, before.value if before else "", after.value if after else "")
+    if _code_came_first(old, new, {difference.kind for difference in found}):
+        found = [
+            Difference(d.kind, d.component, d.text, _GRAPH_FIRST) if d.kind == "graph" else d
+            for d in found
+        ]
+    return sorted(found, key=lambda d: (d.rank, _natural(d.component)))
+
+
+def _code_came_first(old: Named, new: Named, kinds: set[str]) -> bool:
+    """Whether the model's code changed, rather than the code that its inputs lead to.
+
+    Other shapes leave the number of inputs alone, and nearly all operators; another dtype brings
+    conversions with it.
+    """
+    if "graph" not in kinds or "dtype" in kinds or "gm" not in old or "gm" not in new:
+        return False
+    if _operators(old["gm"]) == _operators(new["gm"]):
+        return False
+    same_inputs = _inputs(old) == _inputs(new)
+    alike = _likeness(old["gm"].value, new["gm"].value) >= _ALIKE
+    return not ("shape" in kinds and same_inputs and alike)
+
+
+def _inputs(named: Named) -> int:
+    return sum(1 for name in named if _INPUT.fullmatch(name))
+
+
+def _difference(name: str, old: str, new: str) -> list[Difference]:
+    if name == "gm":
+        return [_of("graph", name, _code(old, new))]
+    if _INPUT.fullmatch(name):
+        return _input(name, old, new)
+    if name == "torch_version":
+        return [_of("torch", name, "another build of torch")]
+    if name == "system_info[version]":
+        kind = "triton" if _triton(old) != _triton(new) else "device"
+        return [_of(kind, name, _change(name, old, new))]
+    if name == "system_info[hash]":
+        return []  # hashes the other two
+    if name.startswith("system_info"):
+        return [_of("device", name, _change(name, _unnamed(old), _unnamed(new)))]
+    if "thread" in name:
+        return [_of("threads", name, _change(name, old, new))]
+    if name == "cache_key_tag":
+        return [_of("key tag", name, _change(name, old, new))]
+    if _CONFIG.fullmatch(name):
+        return [_of("config", name, _change(name, old, new))]
+    known = name.startswith(("fx_kwargs", "deterministic", "default_dtype", "cuda_matmul"))
+    kind = "option" if known or "pass" in name or "patches" in name else "other"
+    return [_of(kind, name, _change(name, old, new))]
+
+
+def _of(kind: str, name: str, text: str) -> Difference:
+    return Difference(kind, name, text, _RANK[kind])
+
+
+def _change(name: str, old: str, new: str) -> str:
+    return f"{name}: {_short(old) or 'absent'} -> {_short(new) or 'absent'}"
+
+
+def _short(value: str) -> str:
+    line = " ".join(value.split())
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "..."
+
+
+def _unnamed(value: str) -> str:
+    """``{'name': 'NVIDIA H100'}`` is shown as the name."""
+    match = re.fullmatch(r"\{'name': '([^']*)'\}", value)
+    return match[1] if match else value
+
+
+def _triton(value: str) -> str:
+    match = re.search(r"'triton': '([^']*)'", value)
+    return match[1] if match else ""
+
+
+def _input(name: str, old: str, new: str) -> list[Difference]:
+    """One difference per aspect of an input: device, dtype, shape, or else its layout."""
+    if not old or not new:
+        more = "has one input more" if not old else "has one input less"
+        return [_of("graph", name, f"{name}: the graph {more}")]
+    before, after = _fields(old), _fields(new)
+    if not before or not after:
+        return [_of("shape", name, _change(name, old, new))]
+    changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    found = []
+    if "device" in changed:
+        one, two = before.get("device", ""), after.get("device", "")
+        same_type = one.partition(",")[0] == two.partition(",")[0]
+        kind = "device index" if same_type else "device"
+        found.append(_of(kind, name, f"{name}: device {_device(one)} -> {_device(two)}"))
+    if "dtype" in changed:
+        text = f"{name}: dtype {before.get('dtype')} -> {after.get('dtype')}"
+        found.append(_of("dtype", name, text.replace("torch.", "")))
+    if "shape" in changed:
+        one, two = _shape(before.get("shape", "")), _shape(after.get("shape", ""))
+        found.append(_of("shape", name, f"{name}: shape {one} -> {two}"))
+    left = [k for k in changed if k not in ("device", "dtype", "shape")]
+    if found:
+        left = []
+    elif "stride" in left:
+        left = ["stride"]
+    for key in left:
+        text = f"{name}: {key} {before.get(key)} -> {after.get(key)}"
+        found.append(_of("layout", name, _short(text)))
+    return found
+
+
+def _fields(value: str) -> dict[str, str]:
+    """The fields of a TensorMetadata's repr; empty for anything else."""
+    match = _TENSOR.match(value.strip())
+    if not match:
+        return {}
+    parts, depth, start = [], 0, 0
+    text = match[1]
+    for position, character in enumerate(text):
+        if character in "([{":
+            depth += 1
+        elif character in ")]}":
+            depth -= 1
+        elif character == "," and depth == 0:
+            parts.append(text[start:position])
+            start = position + 1
+    parts.append(text[start:])
+    pairs = (part.strip().partition("=") for part in parts)
+    return {name: value for name, separator, value in pairs if separator}
+
+
+def _shape(value: str) -> str:
+    match = re.fullmatch(r"torch\.Size\(\[(.*)\]\)", value)
+    return f"[{match[1].replace(' ', '')}]" if match else value
+
+
+def _device(value: str) -> str:
+    match = re.fullmatch(r"device\(type='(\w+)'(?:, index=(\d+))?\)", value)
+    if not match:
+        return value
+    return match[1] if match[2] is None else f"{match[1]}:{match[2]}"
+
+
+def _code(old: str, new: str) -> str:
+    """The first lines of the graph's code that differ, and how many do."""
+    one, two = _lines(old), _lines(new)
+    matcher = SequenceMatcher(None, one, two, autojunk=False)
+    changed = [change for change in matcher.get_opcodes() if change[0] != "equal"]
+    if not changed:
+        return "graph code: the same lines, other attributes"
+    count = sum(max(c[2] - c[1], c[4] - c[3]) for c in changed)
+    _, i, j, k, m = changed[0]
+    before = _short(one[i]) if i < j else "nothing"
+    after = _short(two[k]) if k < m else "nothing"
+    more = f" ({count} lines differ)" if count > 1 else ""
+    return f"graph code: {before} -> {after}{more}"
+
+
+def _lines(code: str) -> list[str]:
+    """A graph's statements, without the releases of values behind them."""
+    lines = (line.strip().partition(";  ")[0] for line in code.splitlines())
+    skipped = ("#", "def forward(", "GraphModule(", "<lambda>(")
+    return [line for line in lines if line and not line.startswith(skipped)][:20_000]
+
+
+def _operators(component: Component) -> list[str]:
+    """The operators of a graph's code in a fixed order: shapes may move statements about."""
+    return sorted(_OPERATOR.findall(component.value))
+
+
+def _likeness(one: str, two: str) -> float:
+    """From 0 to 1: the share of operators that two graphs have in common."""
+    a, b = Counter(_OPERATOR.findall(one)), Counter(_OPERATOR.findall(two))
+    total = max(sum(a.values()), sum(b.values()))
+    return sum((a & b).values()) / total if total else float(one == two)
+
+
+def _natural(name: str) -> tuple[str, int]:
+    match = re.search(r"\[(\d+)\]", name)
+    return re.sub(r"\[\d+\]", "", name), int(match[1]) if match else 0
+
+
+_CONJUNCTION = re.compile(r"\s+and\s+")
+
+
+def failed_guards(stored: str, wanted: str) -> list[str]:
+    """The conditions of a stored entry's guards that the wanted graph's guards do not repeat.
+
+    Which of them was false cannot be told without the values; a condition that both have held.
+    """
+    held = set(_CONJUNCTION.split(wanted))
+    return [part for part in _CONJUNCTION.split(stored) if part and part not in held]
