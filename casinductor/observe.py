@@ -155,10 +155,10 @@ class _Reading:
         report = self.report
         report.kernels_built = len(libraries) + len(built)
         report.tuned = len(tunings)
-        again = [Rebuilt(p, "cpp", self._why_library(p)) for p in sorted(libraries - expected)]
+        again = [Rebuilt(p, "cpp", *self._why_library(p)) for p in sorted(libraries - expected)]
         owned = {self.walk.files[p].place.group for p in expected if p in self.walk.files}
-        again += [Rebuilt(g, "triton", self._why_lost()) for g in sorted(built - owned)]
-        again += [Rebuilt(p, "best_config", self._why_tuned()) for p in sorted(tunings - expected)]
+        again += [Rebuilt(g, "triton", *self._why_lost()) for g in sorted(built - owned)]
+        again += [Rebuilt(p, "best_config", *self._why_tuned()) for p in sorted(tunings - expected)]
         report.rebuilt = again[:_KEPT_REBUILT]
 
     def _built(self) -> set[str]:
@@ -170,29 +170,31 @@ class _Reading:
         bundled = Graphs(self.snapshot.root, old).bundled()
         return {group for group in folders if group.rpartition("/")[2] not in bundled}
 
-    def _why_library(self, path: str) -> str:
+    def _why_library(self, path: str) -> tuple[str, str]:
         """Why a library was compiled although every graph hit, from the headers that went in."""
         if path in self.snapshot.own:
-            return "it was restored, and gone or changed when torch looked"
+            return "it was restored, and gone or changed when torch looked", "gone"
         here = self._folders([path])
         there = self._folders(
             p for p in sorted(self.snapshot.own) if p.endswith(".so") and p in self.walk.files
         )
         if here and there and not here & there:
             moved = f"{', '.join(sorted(there))} -> {', '.join(sorted(here))}"
-            return f"torch lies elsewhere than where the cache was made: {moved}"
+            return f"torch lies elsewhere than where the cache was made: {moved}", "moved torch"
         return self._why_lost()
 
-    def _why_lost(self) -> str:
+    def _why_lost(self) -> tuple[str, str]:
         if self.report.refused:
-            return f"refused at the restore: {next(iter(self.report.refused))}"
+            return f"refused at the restore: {next(iter(self.report.refused))}", "refused"
         if self.report.lost:
-            return "lost to damage of the store"
-        return "the cache does not hold it"
+            return "lost to damage of the store", "lost"
+        return "the cache does not hold it", "absent"
 
-    def _why_tuned(self) -> str:
+    def _why_tuned(self) -> tuple[str, str]:
         moved = [note for note in self.report.notes if "autotuning" in note]
-        return moved[0] if moved else "no result for this kernel was restored"
+        if moved:
+            return moved[0], "moved cache"
+        return "no result for this kernel was restored", "absent"
 
     def _folders(self, paths: Iterable[str]) -> set[str]:
         """Where torch's headers lay, from the first library that tells."""

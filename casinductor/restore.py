@@ -23,22 +23,20 @@ from casinductor.inductor.layout import Fate, Kind, classify
 from casinductor.reports import Progress, RestoreReport, no_progress
 from casinductor.settings import Restore
 from casinductor.store.fetch import (
-    FrameRef,
     Located,
     Losses,
     Opened,
     Plan,
     Unusable,
     fetch,
-    frame_rows,
     locate,
     planned_bytes,
 )
 from casinductor.store.frame import blake3_digest
 from casinductor.store.health import lost_versions
-from casinductor.store.manifest import BlobTable
 from casinductor.store.names import CacheId
 from casinductor.store.paths import check_mode, check_path
+from casinductor.store.reading import Tables
 from casinductor.store.store import Findings, Store
 from casinductor.store.union import File, Union, Version, files, paths, resolve, versions
 from casinductor.worker.ownership import Record, StampTuple, read_records, write_record
@@ -252,7 +250,7 @@ class Restoration:
         targets = Targets()
         plan: Plan = defaultdict(list)
         barred: list[bytes] = []
-        tables = _Tables(self.store)
+        tables = Tables(self.store.catalog)
         for task in lacking:
             whole = task.version.kind == Kind.TRITON.value
             for file in task.wanted:
@@ -349,20 +347,6 @@ class Targets:
 
     def of(self, digest: bytes) -> list[tuple[Staged, int]]:
         return [self._first[digest], *self._more.get(digest, ())]
-
-
-class _Tables:
-    """Blob and frame tables of manifests, each read once."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._read: dict[int, tuple[BlobTable, dict[int, FrameRef]]] = {}
-
-    def of(self, manifest: int) -> tuple[BlobTable, dict[int, FrameRef]]:
-        if manifest not in self._read:
-            catalog = self._store.catalog
-            self._read[manifest] = (catalog.blob_table(manifest), frame_rows(catalog, manifest))
-        return self._read[manifest]
 
 
 def _checked(file: File, version: Version) -> File:

@@ -16,11 +16,14 @@ VERSION = 1
 
 
 class Rebuilt(msgspec.Struct, gc=False):
-    """Something that no missed graph accounts for: its path, kind and, if it can be told, why."""
+    """Something that no missed graph accounts for: its path, kind, why, and the ``cause`` by which
+    ``inspect.causes`` gives advice.
+    """
 
     path: str
     kind: str
     why: str = ""
+    cause: str = ""
 
 
 class Happened(msgspec.Struct, gc=False, omit_defaults=True):

@@ -69,7 +69,7 @@ class Options:
                 click.echo(line)
 
     def table(self, document: Any, title: str, columns: list[str], rows: list[list[str]]) -> None:
-        """Print JSON, nothing, or a table; the first column is text, the others are figures."""
+        """Print JSON, nothing, or a table; columns of figures are set to the right."""
         if self.as_json or self.quiet:
             self.emit(document, ())
             return
@@ -78,7 +78,8 @@ class Options:
 
         table = Table(title=title, title_justify="left")
         for number, column in enumerate(columns):
-            table.add_column(column, justify="right" if number else "left", overflow="fold")
+            figures = number and all(row[number][:1] in "0123456789?-" for row in rows)
+            table.add_column(column, justify="right" if figures else "left", overflow="fold")
         for row in rows:
             table.add_row(*row)
         width = None if sys.stdout.isatty() else 160

@@ -89,6 +89,13 @@ def distance(stored: Named, wanted: Named) -> float:
     return far
 
 
+def likeness(stored: Named, wanted: Named) -> float:
+    """From 0 to 1: the share of operators that the code of two graphs has in common."""
+    if "gm" not in stored or "gm" not in wanted:
+        return 0.0
+    return _likeness(stored["gm"].value, wanted["gm"].value)
+
+
 def differences(stored: list[Component], wanted: list[Component]) -> list[Difference]:
     """What differs, causes before consequences."""
     old, new = by_name(stored), by_name(wanted)
@@ -264,7 +271,6 @@ def _operators(component: Component) -> list[str]:
 
 
 def _likeness(one: str, two: str) -> float:
-    """From 0 to 1: the share of operators that two graphs have in common."""
     a, b = Counter(_OPERATOR.findall(one)), Counter(_OPERATOR.findall(two))
     total = max(sum(a.values()), sum(b.values()))
     return sum((a & b).values()) / total if total else float(one == two)

@@ -1,0 +1,44 @@
+"""``casinductor show``: the code of one graph or kernel.
+
+Invariant: on a terminal the text is coloured, elsewhere it is the stored text and nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from casinductor.cli.options import Options, command_options
+
+
+@click.command()
+@click.argument("name", metavar="HASH")
+@click.argument(
+    "form",
+    required=False,
+    type=click.Choice(["ptx", "ttir", "ttgir", "llir", "source", "code", "json", "key", "guards"]),
+)
+@click.option("--cache", "key", metavar="CACHE", help="Look in this cache only.")
+@command_options
+def command(options: Options, name: str, form: str | None, key: str | None) -> None:
+    """Show the graph or kernel whose hash begins with HASH, or whose name it is."""
+    from casinductor.cache import with_store
+    from casinductor.inspect.show import show
+    from casinductor.inspect.view import open_facts
+
+    target = options.cache(key) if key else None
+    settings = target.settings if target else options.settings()
+    with open_facts(settings) as facts:
+        found = with_store(
+            settings, lambda store: show(store, facts, name, form, target.id if target else None)
+        )
+    if options.as_json or not sys.stdout.isatty():
+        options.emit(found.as_dict(), [found.text])
+        return
+    from rich.console import Console
+    from rich.syntax import Syntax
+
+    console = Console()
+    console.print(found.title, style="bold", markup=False)
+    console.print(Syntax(found.text, found.lexer, word_wrap=False, background_color="default"))

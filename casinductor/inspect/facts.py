@@ -1,0 +1,190 @@
+"""What was learnt from the bytes of groups, remembered on this machine by their content.
+
+Invariant: facts are a function of a group's bytes alone, so they are never stale; losing the file
+costs reading the groups again. The database is private, as the catalog is.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from casinductor.inductor.components import pack
+from casinductor.inductor.description import Description, describe, kernel_name
+from casinductor.inductor.kernels import TELLING, triton_kernel, tuning
+from casinductor.inductor.layout import Kind
+from casinductor.store.catalog import chunks
+from casinductor.store.frame import blake3_digest
+from casinductor.store.reading import read_files
+from casinductor.store.store import Store
+from casinductor.store.union import File, Version, files
+
+#: Raised when facts are learnt otherwise, so that old ones are learnt again.
+_VERSION = 1
+_ENTRIES = (Kind.FXGRAPH.value, Kind.AOTAUTOGRAD.value)
+_TOLD = (*_ENTRIES, Kind.TRITON.value, Kind.TUNING.value, Kind.CPP.value)
+_MAX_SOURCE = 16 << 20
+_BATCH_BYTES = 64 << 20
+
+Fact = dict[str, Any]
+
+
+class Facts:
+    """The memory; ``path`` None remembers nothing beyond this object."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._db = _open(path)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def of(self, store: Store, versions: Iterable[Version]) -> dict[bytes, Fact]:
+        """The facts of groups by content; those that are not known are read from the store.
+
+        Groups that cannot be read have ``opaque``, the reason, and are asked for again next time.
+        """
+        wanted = {v.content: v for v in versions if v.kind in _TOLD}
+        known = self._known(wanted)
+        lacking = [version for content, version in wanted.items() if content not in known]
+        if lacking:
+            known.update(self._learn(store, lacking))
+        return known
+
+    def parts(self, content: bytes) -> bytes | None:
+        """The packed components of an entry, or the compressed source of a C++ kernel."""
+        row = self._db.execute("SELECT parts FROM fact WHERE content = ?", (content,)).fetchone()
+        return row[0] if row else None
+
+    def _known(self, wanted: Iterable[bytes]) -> dict[bytes, Fact]:
+        found: dict[bytes, Fact] = {}
+        for some in chunks(list(wanted)):
+            marks = ",".join("?" * len(some))
+            rows = self._db.execute(
+                f"SELECT content, told FROM fact WHERE content IN ({marks})", some
+            )
+            found.update((content, json.loads(told)) for content, told in rows)
+        return found
+
+    def _learn(self, store: Store, lacking: list[Version]) -> dict[bytes, Fact]:
+        learnt: dict[bytes, Fact] = {}
+        members = files(store.catalog, lacking)
+        batch: list[Version] = []
+        size = 0
+        for version in lacking:
+            batch.append(version)
+            size += sum(f.size for f in members[version.row] if _tells(version, f))
+            if size >= _BATCH_BYTES:
+                learnt.update(self._learn_some(store, batch, members))
+                batch, size = [], 0
+        return {**learnt, **self._learn_some(store, batch, members)}
+
+    def _learn_some(
+        self, store: Store, lacking: list[Version], members: dict[int, list[File]]
+    ) -> dict[bytes, Fact]:
+        telling = [f for v in lacking for f in members[v.row] if _tells(v, f)]
+        read = {
+            (file.manifest, file.path, file.hash): data for file, data in read_files(store, telling)
+        }
+        learnt: dict[bytes, Fact] = {}
+        rows = []
+        for version in lacking:
+            own = members[version.row]
+            names = {f.path: (f.manifest, f.path, f.hash) for f in own}
+            got = {path: read[name] for path, name in names.items() if name in read}
+            if any(data is None for data in got.values()):
+                learnt[version.content] = {"opaque": "its blobs are missing or damaged"}
+                continue
+            whole = {path: data for path, data in got.items() if data is not None}
+            told, parts = _told(version, own, whole)
+            learnt[version.content] = told
+            rows.append((version.content, version.kind, json.dumps(told), parts))
+        with suppress(sqlite3.Error), self._db:
+            self._db.executemany("INSERT OR REPLACE INTO fact VALUES (?, ?, ?, ?)", rows)
+        return learnt
+
+
+def _open(path: Path | None) -> sqlite3.Connection:
+    for place in (str(path) if path else ":memory:", ":memory:"):
+        try:
+            db = sqlite3.connect(place, timeout=10)
+            db.execute("PRAGMA synchronous = OFF")
+            if db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+                db.execute("DROP TABLE IF EXISTS fact")
+                db.execute(f"PRAGMA user_version = {_VERSION}")
+            db.execute(
+                "CREATE TABLE IF NOT EXISTS fact(content BLOB PRIMARY KEY, kind TEXT NOT NULL,"
+                " told TEXT NOT NULL, parts BLOB)"
+            )
+            db.execute("SELECT COUNT(*) FROM fact").fetchone()
+        except sqlite3.Error:
+            if path is not None:
+                with suppress(OSError):
+                    path.unlink()
+            continue
+        return db
+    raise AssertionError("SQLite cannot even work in memory")
+
+
+def _tells(version: Version, file: File) -> bool:
+    if version.kind == Kind.TRITON.value:
+        name = file.path.rpartition("/")[2]
+        return name.endswith(TELLING) and not name.startswith("__grp__")
+    if version.kind == Kind.CPP.value:
+        return file.path.endswith(".cpp") and file.size <= _MAX_SOURCE
+    return version.kind in _TOLD
+
+
+def _told(version: Version, own: list[File], data: dict[str, bytes]) -> tuple[Fact, bytes | None]:
+    """The facts of one group and what is kept beside them."""
+    if version.kind in _ENTRIES:
+        for path, entry in data.items():
+            description = describe(version.kind, path.split("/")[-2], entry)
+            return _of_entry(description, len(entry)), pack(description.components)
+    if version.kind == Kind.TRITON.value:
+        named = {path.rpartition("/")[2]: content for path, content in data.items()}
+        sizes = {file.path.rpartition("/")[2]: file.size for file in own}
+        return triton_kernel(named, sizes).as_dict(), None
+    if version.kind == Kind.TUNING.value:
+        for result in data.values():
+            return tuning(result).as_dict(), None
+    if version.kind == Kind.CPP.value:
+        source = b"".join(data.values()).strip()
+        libraries = sum(file.size for file in own if file.path.endswith(".so"))
+        told = {"library": libraries, "source": blake3_digest(source).hex() if source else ""}
+        return told, zlib.compress(source, 1) if source else None
+    return {"opaque": "it holds nothing that could be read"}, None
+
+
+def _of_entry(found: Description, size: int) -> Fact:
+    entry = found.entry
+    return {
+        "key": entry.key,
+        "size": size,
+        "guards": entry.guards,
+        "opaque": entry.reason,
+        "compile_ns": entry.compile_ns,
+        "device": entry.device,
+        "compiles_cpp": entry.compiles_cpp,
+        "fx_keys": entry.fx_keys,
+        "module": found.module,
+        "inputs": len({c.name for c in found.components if c.name.startswith("example_inputs")}),
+        "components": len(found.components),
+        "bundle": {name: kernel_name(spans) for name, spans in found.bundle.items()},
+        "cpp": [
+            [name, len(block.encode()), blake3_digest(block.encode()).hex()]
+            for name, block in found.cpp.items()
+        ],
+    }
+
+
+def cpp_source(parts: bytes | None) -> bytes:
+    """A C++ kernel's source as :class:`Facts` keeps it; empty for bad bytes."""
+    try:
+        return zlib.decompressobj().decompress(parts or b"", _MAX_SOURCE)
+    except zlib.error:
+        return b""

@@ -1,0 +1,183 @@
+"""One graph or kernel of the store: its code in the form that is asked for.
+
+Invariant: what is shown are the stored bytes, verified; nothing is run to make them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from casinductor.deadline import Deadline
+from casinductor.errors import CacheNotFound, Damaged, InvalidName
+from casinductor.inductor.components import unpack
+from casinductor.inductor.description import Description, describe
+from casinductor.inductor.layout import Kind
+from casinductor.inspect.facts import Facts
+from casinductor.inspect.graphs import Graph, of_view
+from casinductor.inspect.tables import KERNEL_KINDS, kernel_rows
+from casinductor.inspect.view import Item, View, look_at
+from casinductor.store.names import CacheId
+from casinductor.store.reading import read_files
+from casinductor.store.store import Findings, Store
+from casinductor.store.union import File, Version, files
+
+#: The forms, and the lexer of Pygments that colours each.
+FORMS = {
+    "ptx": "ptx",
+    "ttir": "llvm",
+    "ttgir": "llvm",
+    "llir": "llvm",
+    "source": "python",
+    "code": "python",
+    "json": "json",
+    "key": "text",
+    "guards": "python",
+}
+_SHORTEST = 4
+_ENTRIES = (Kind.FXGRAPH.value, Kind.AOTAUTOGRAD.value)
+
+
+@dataclass
+class Shown:
+    """A text, what it is and how it is coloured."""
+
+    title: str
+    form: str
+    text: str
+    lexer: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"title": self.title, "form": self.form, "text": self.text}
+
+
+def views(store: Store, facts: Facts, *kinds: str) -> list[View]:
+    """Every cache of the store."""
+    store.refresh(None, None, Findings(), Deadline(None))
+    caches = sorted({cache for cache, _ in store.catalog.known()})
+    return [look_at(store, facts, cache, *kinds, runs=0, fresh=False) for cache in caches]
+
+
+def entries_named(store: Store, facts: Facts, beginning: str) -> list[Graph]:
+    """Entries of the whole store by the beginning of their key or of their content's hash."""
+    if len(beginning) < _SHORTEST:
+        return []
+    found: dict[tuple[str, str | None], Graph] = {}
+    for view in views(store, facts, *_ENTRIES):
+        named = [
+            item
+            for item in view.of(*_ENTRIES)
+            if str(item.fact.get("key", "")).startswith(beginning)
+            or item.version.content.hex().startswith(beginning.lower())
+        ]
+        for graph in of_view(View(view.cache, named), facts):
+            found.setdefault((graph.key, graph.guards), graph)
+    return list(found.values())
+
+
+def show(
+    store: Store, facts: Facts, name: str, form: str | None, cache: CacheId | None = None
+) -> Shown:
+    """A graph or kernel by the beginning of its hash, or by its name, in one form.
+
+    Without a ``form``, what says most: a graph's code, a kernel's source. Raises
+    :class:`CacheNotFound` for an unknown name, :class:`InvalidName` for an ambiguous one or a form
+    it does not have, :class:`Damaged` for bytes that cannot be had.
+    """
+    if len(name) < _SHORTEST:
+        raise InvalidName(f"{name!r} is too short; give at least {_SHORTEST} characters")
+    if cache is not None:
+        looked = [look_at(store, facts, cache, *KERNEL_KINDS, runs=0)]
+    else:
+        looked = views(store, facts, *KERNEL_KINDS)
+    found: dict[str, Item] = {}
+    for view in looked:
+        found.update((item.version.content.hex(), item) for item in _matching(view, facts, name))
+    ids = {item.version.id for item in found.values()}
+    if not found:
+        raise CacheNotFound(f"{store.backend.url} holds no graph or kernel {name!r}")
+    if len(ids) > 1:
+        some = ", ".join(sorted(i.partition("#")[0] for i in ids)[:4])
+        raise InvalidName(f"{name!r} means {len(ids)} graphs or kernels: {some} ...")
+    item = next(iter(found.values()))
+    if item.version.kind in _ENTRIES:
+        return _entry(store, facts, item, form)
+    return _kernel(store, item, form)
+
+
+def _matching(view: View, facts: Facts, name: str) -> list[Item]:
+    upper, lower = name.upper(), name.lower()
+    rows = [row for row in kernel_rows(view, facts) if row.name == name and not row.opaque]
+    titles = {row.hash for row in rows if row.chosen} or {row.hash for row in rows}
+    found = []
+    for item in view.items:
+        version = item.version
+        if version.kind == Kind.TUNING.value:
+            continue
+        stem = version.id.rpartition("/")[2].removesuffix(".main")
+        by_key = str(item.fact.get("key", "")).startswith(lower)
+        by_hash = stem.startswith(upper if version.kind == Kind.TRITON.value else lower)
+        if by_key or by_hash or version.content.hex().startswith(lower) or stem in titles:
+            found.append(item)
+    return found
+
+
+def _content(store: Store, version: Version) -> list[tuple[File, bytes]]:
+    """All files of a group. Raises :class:`Damaged`."""
+    found = []
+    for file, data in read_files(store, files(store.catalog, [version])[version.row]):
+        if data is None:
+            raise Damaged(f"{file.path} of {version.id} is missing or damaged in the store")
+        found.append((file, data))
+    return sorted(found, key=lambda item: item[0].path)
+
+
+def _entry(store: Store, facts: Facts, item: Item, form: str | None) -> Shown:
+    version = item.version
+    title = f"{version.kind} {item.fact.get('key') or version.id}"
+    parts = unpack(facts.parts(version.content))
+    if form == "key":
+        return Shown(title, form, "\n".join(f"{c.name}: {c.value}" for c in parts), "text")
+    if form == "guards":
+        guards = item.fact.get("guards")
+        text = "(opaque)" if guards is None else guards or "True  # no guards"
+        return Shown(title, form, text, FORMS[form])
+    (file, data), *_ = _content(store, version)
+    told = describe(version.kind, file.path.split("/")[-2], data)
+    if told.entry.guards is None and told.source is None and not parts:
+        raise InvalidName(f"{title} is opaque: {told.entry.reason}")
+    if form in (None, "code", "source"):
+        text = _graph_code(told) if form == "source" else told.source or _graph_code(told)
+        if text:
+            return Shown(title, form or "code", text, "python")
+    raise InvalidName(f"{title} has no {form or 'code'}; it has {_forms_of(told)}")
+
+
+def _graph_code(told: Description) -> str:
+    """The graph as it stands among the components of its key."""
+    return "\n\n".join(c.value for c in told.components if c.name == "gm")
+
+
+def _forms_of(told: Description) -> str:
+    forms = ["code"] if told.source else []
+    return ", ".join([*forms, *(["source", "key"] if told.components else []), "guards"])
+
+
+def _kernel(store: Store, item: Item, form: str | None) -> Shown:
+    version = item.version
+    content = _content(store, version)
+    title = f"{version.kind} {item.fact.get('name') or ''} {version.id}".replace("  ", " ")
+    if version.kind == Kind.CPP.value:
+        wanted = {"source": ".cpp", "code": ".cpp", None: ".cpp"}.get(form)
+    else:
+        wanted = f".{form or 'ttir'}"
+    if form in ("code", "source") and version.kind == Kind.TRITON.value:
+        wanted = ".source"
+    for file, data in content:
+        private = file.path.rpartition("/")[2].startswith("__grp__")
+        if wanted and file.path.endswith(wanted) and not private:
+            lexer = "cpp" if wanted == ".cpp" else FORMS.get(wanted[1:], "llvm")
+            lexer = "llvm" if wanted == ".source" else lexer
+            return Shown(title, form or wanted[1:], data.decode("utf-8", "replace"), lexer)
+    have = sorted({file.path.rpartition(".")[2] for file, _ in content})
+    raise InvalidName(f"{title} has no {form or wanted}; it has {', '.join(have)}")

@@ -1,0 +1,156 @@
+"""A view of one cache: its groups as published, with what their bytes tell and how they were used.
+
+Invariant: every distinct version is there once, whoever could load it, under the manifest that
+brought it first; facts come from :class:`~casinductor.inspect.facts.Facts` and nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from casinductor.cache import with_store
+from casinductor.deadline import Deadline
+from casinductor.errors import CacheNotFound
+from casinductor.inspect.facts import Fact, Facts
+from casinductor.settings import Settings, default_state_dir
+from casinductor.store.catalog import catalog_path
+from casinductor.store.journal import Record, records
+from casinductor.store.names import CacheId
+from casinductor.store.store import Findings, Store, open_backend
+from casinductor.store.ulid import is_ulid, ulid_ms
+from casinductor.store.union import Version, demands_of, versions
+
+#: How many warm-ups of a cache are looked at for the use of its groups.
+RUNS = 50
+
+
+@dataclass
+class Producer:
+    """Who published a manifest: host, when (Unix milliseconds), local directory, fingerprint."""
+
+    host: str = ""
+    made_ms: int = 0
+    root: str = ""
+    fingerprint: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Item:
+    """A group: its version, what its bytes tell, who made it, its files' number and bytes, and in
+    how many of the looked-at warm-ups it was restored and read.
+    """
+
+    version: Version
+    fact: Fact
+    producer: Producer
+    files: int = 0
+    bytes: int = 0
+    restored: int = 0
+    used: int = 0
+
+    @property
+    def demands(self) -> dict[str, Any]:
+        return demands_of(self.version.demands)
+
+    @property
+    def made_ms(self) -> int:
+        origin = self.version.origin
+        return ulid_ms(origin) if is_ulid(origin) else 0
+
+
+@dataclass
+class View:
+    """A cache's items by kind, and its newest warm-ups, oldest first."""
+
+    cache: CacheId
+    items: list[Item]
+    runs: list[Record] = field(default_factory=list)
+
+    def of(self, *kinds: str) -> list[Item]:
+        return [item for item in self.items if item.version.kind in kinds]
+
+
+@contextmanager
+def open_facts(settings: Settings) -> Iterator[Facts]:
+    """The memory of facts that belongs to a store."""
+    url = open_backend(settings.store).url
+    path: Path | None = catalog_path(settings.state_dir or default_state_dir(), url)
+    facts = Facts(path.with_suffix(".facts") if path else None)
+    try:
+        yield facts
+    finally:
+        facts.close()
+
+
+def view_of(settings: Settings, cache: CacheId, *kinds: str, runs: int = RUNS) -> View:
+    """The view of one cache, of groups of some kinds or all. Raises :class:`CacheNotFound`."""
+    with open_facts(settings) as facts:
+        return with_store(settings, lambda store: look_at(store, facts, cache, *kinds, runs=runs))
+
+
+def look_at(
+    store: Store, facts: Facts, cache: CacheId, *kinds: str, runs: int = RUNS, fresh: bool = True
+) -> View:
+    """As :func:`view_of`, on an open store; ``fresh`` reads manifests not seen yet first."""
+    if fresh and not store.refresh(cache.gpu, cache.key, Findings(), Deadline(None)):
+        raise CacheNotFound(f"{store.backend.url} holds no cache {cache}")
+    found: dict[tuple[str, str, bytes], Version] = {}
+    for version in sorted(versions(store.catalog, cache), key=lambda v: (v.origin, v.row)):
+        if not kinds or version.kind in kinds:
+            found.setdefault((version.id, version.demands, version.content), version)
+    told = facts.of(store, found.values())
+    sizes = _sizes(store, cache)
+    makers = producers(store, cache)
+    noted = records(store, cache, runs) if runs else []
+    uses = uses_of(noted)
+    items = []
+    for version in found.values():
+        files, size = sizes.get(version.row, (0, 0))
+        maker = makers.get(version.origin) or makers.get(version.published) or Producer()
+        restored, used = uses.get(version.content[:8], (0, 0))
+        fact = told.get(version.content, {})
+        items.append(Item(version, fact, maker, files, size, restored, used))
+    return View(cache, items, noted)
+
+
+def _sizes(store: Store, cache: CacheId) -> dict[int, tuple[int, int]]:
+    rows = store.catalog.db.execute(
+        "SELECT a.grp, COUNT(*), SUM(a.size) FROM manifest m JOIN grp g ON g.manifest = m.id"
+        " JOIN artifact a ON a.grp = g.id WHERE m.gpu = ? AND m.key = ? GROUP BY a.grp",
+        (cache.gpu, cache.key),
+    )
+    return {row: (count, size) for row, count, size in rows}
+
+
+def producers(store: Store, cache: CacheId) -> dict[str, Producer]:
+    """Who published each of a cache's manifests, by ULID."""
+    found = {}
+    for ulid, made, root, text in store.catalog.db.execute(
+        "SELECT ulid, created_ms, root, producer FROM manifest WHERE gpu = ? AND key = ?",
+        (cache.gpu, cache.key),
+    ):
+        told = json.loads(text)
+        told = told if isinstance(told, dict) else {}
+        print_ = told.get("fingerprint")
+        known = print_ if isinstance(print_, dict) else {}
+        found[ulid] = Producer(str(told.get("host", "")), made, root, known)
+    return found
+
+
+def uses_of(noted: list[Record]) -> dict[bytes, tuple[int, int]]:
+    """In how many records each group was restored, and read, by its content's first 8 bytes."""
+    found: dict[bytes, tuple[int, int]] = {}
+    for record in noted:
+        for name, was_read in (("used", 1), ("unused", 0)):
+            contents = record.fields.get(name)
+            if not isinstance(contents, bytes):
+                continue
+            for i in range(0, len(contents) - 7, 8):
+                restored, used = found.get(contents[i : i + 8], (0, 0))
+                found[contents[i : i + 8]] = (restored + 1, used + was_read)
+    return found
