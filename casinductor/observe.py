@@ -113,12 +113,13 @@ class _Reading:
 
     def _usage(self) -> None:
         """Which of the cache's files were read since, as their access times tell."""
-        own = {p: self.walk.files[p] for p in self.snapshot.own if p in self.walk.files}
-        report = self.report
-        report.files_restored = len(own)
-        report.bytes_restored = sum(file.stamp.size for file in own.values())
+        snapshot, report = self.snapshot, self.report
+        left = self.walk.files.keys() - self.new.keys()
+        own = {path: self.walk.files[path] for path in snapshot.own & left}
+        report.files_restored = len(snapshot.own)
+        report.bytes_restored = sum(snapshot.stamps[path][0] for path in snapshot.own)
         if not self.snapshot.keeps_atime:
-            if own:
+            if snapshot.own:
                 report.notes.append("this mount keeps no access times: what was read is unknown")
             return
         used = {path for path, file in own.items() if _was_read(file)}

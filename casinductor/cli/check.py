@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import click
 
-from casinductor.cli.options import Options, command_options, size
+from casinductor.cli.options import Options, command_options
 from casinductor.cli.units import Duration, Share
+from casinductor.human import size
 
 
 @click.command()

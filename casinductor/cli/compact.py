@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import click
 
-from casinductor.cli.options import Options, command_options, grace_option, size
+from casinductor.cli.options import Options, command_options, grace_option
+from casinductor.human import size
 
 
 @click.command()

@@ -16,7 +16,8 @@ from typing import Any
 
 import click
 
-from casinductor.cli.options import Options, command_options, size
+from casinductor.cli.options import Options, command_options
+from casinductor.human import size
 
 
 @click.command()

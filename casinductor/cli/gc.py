@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import click
 
-from casinductor.cli.options import Options, command_options, grace_option, size
+from casinductor.cli.options import Options, command_options, grace_option
 from casinductor.cli.units import Duration, Share, Size
+from casinductor.human import size
 
 
 @click.command()

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from casinductor.cli.options import Options, command_options, size
+from casinductor.cli.options import Options, command_options
 from casinductor.cli.rows import Arrangement, row_options
+from casinductor.human import size
 
 
 @click.command()

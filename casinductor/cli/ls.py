@@ -9,7 +9,8 @@ import time
 
 import click
 
-from casinductor.cli.options import Options, command_options, size
+from casinductor.cli.options import Options, command_options
+from casinductor.human import size
 
 
 @click.command()

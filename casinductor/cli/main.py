@@ -24,6 +24,8 @@ _COMMANDS = (
     "show",
     "explain",
     "diff",
+    "catalog",
+    "report",
     "stats",
     "compact",
     "gc",

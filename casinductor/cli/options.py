@@ -149,13 +149,3 @@ def command_options(function: Function) -> Function:
 def _outer(ctx: click.Context) -> Options:
     found = ctx.find_object(Options)
     return found if found is not None else Options()
-
-
-def size(count: int) -> str:
-    """Bytes for people: powers of 1,000, as disks are sold."""
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.2f} {unit}"
-        value /= 1000
-    return f"{value:.2f} TB"

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import click
 
-from casinductor.cli.options import Options, command_options, size
+from casinductor.cli.options import Options, command_options
+from casinductor.human import size
 
 
 @click.command()

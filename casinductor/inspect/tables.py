@@ -82,11 +82,12 @@ class KernelRow:
 
 def graph_rows(view: View) -> list[GraphRow]:
     """The entries of a cache, fxgraph before aotautograd, the slowest first."""
-    rows = [_graph(item) for item in view.of(*GRAPH_KINDS)]
+    rows = [graph_row(item) for item in view.of(*GRAPH_KINDS)]
     return sorted(rows, key=lambda r: (r.kind != "fxgraph", -(r.seconds or 0.0), r.key))
 
 
-def _graph(item: Item) -> GraphRow:
+def graph_row(item: Item) -> GraphRow:
+    """One entry as a row."""
     fact, version = item.fact, item.version
     nanoseconds = fact.get("compile_ns")
     return GraphRow(

@@ -71,6 +71,13 @@ class View:
     items: list[Item]
     runs: list[Record] = field(default_factory=list)
 
+    def note(self, noted: list[Record]) -> None:
+        """Count the use of every item in these warm-ups."""
+        self.runs = noted
+        uses = uses_of(noted)
+        for item in self.items:
+            item.restored, item.used = uses.get(item.version.content[:8], (0, 0))
+
     def of(self, *kinds: str) -> list[Item]:
         return [item for item in self.items if item.version.kind in kinds]
 
@@ -106,16 +113,15 @@ def look_at(
     told = facts.of(store, found.values())
     sizes = _sizes(store, cache)
     makers = producers(store, cache)
-    noted = records(store, cache, runs) if runs else []
-    uses = uses_of(noted)
     items = []
     for version in found.values():
         files, size = sizes.get(version.row, (0, 0))
         maker = makers.get(version.origin) or makers.get(version.published) or Producer()
-        restored, used = uses.get(version.content[:8], (0, 0))
-        fact = told.get(version.content, {})
-        items.append(Item(version, fact, maker, files, size, restored, used))
-    return View(cache, items, noted)
+        items.append(Item(version, told.get(version.content, {}), maker, files, size))
+    view = View(cache, items)
+    if runs:
+        view.note(records(store, cache, runs))
+    return view
 
 
 def _sizes(store: Store, cache: CacheId) -> dict[int, tuple[int, int]]:

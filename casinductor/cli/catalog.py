@@ -1,0 +1,39 @@
+"""``casinductor catalog``: the whole catalog as one SQLite file.
+
+Invariant: the file is written whole or not at all, and nothing but an earlier export is replaced.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from casinductor.cli.options import Options, command_options
+from casinductor.human import size
+
+
+@click.command()
+@click.option(
+    "--output",
+    "-o",
+    "target",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The SQLite file to write.",
+)
+@command_options
+def command(options: Options, target: Path) -> None:
+    """Write the store's catalog as a SQLite FILE, for sqlite-utils, Datasette or SQL."""
+    from casinductor.cache import with_store
+    from casinductor.inspect.export import export
+    from casinductor.inspect.view import open_facts
+
+    settings = options.settings()
+    with open_facts(settings) as facts:
+        found = with_store(settings, lambda store: export(store, facts, target))
+    document = {"path": found.path, "bytes": found.bytes, "rows": found.rows}
+    some = ("caches", "manifests", "groups", "graphs", "kernels", "artifacts", "blobs", "warmups")
+    told = ", ".join(f"{found.rows[name]:,} {name}" for name in some)
+    options.emit(document, [f"{found.path}: {size(found.bytes)} with {told}"])

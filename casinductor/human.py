@@ -1,0 +1,25 @@
+"""Figures for people: bytes and durations in a few characters.
+
+Invariant: what is printed here is never read back by a program; JSON has the exact numbers.
+"""
+
+from __future__ import annotations
+
+
+def size(count: int) -> str:
+    """Bytes for people: powers of 1,000, as disks are sold."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.2f} {unit}"
+        value /= 1000
+    return f"{value:.2f} TB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes, hours or days, whichever says it shortest."""
+    for unit, limit in (("s", 120.0), ("min", 120.0), ("h", 72.0)):
+        if seconds < limit:
+            return f"{seconds:.1f} {unit}"
+        seconds /= 60 if unit != "h" else 24
+    return f"{seconds:.1f} d"
