@@ -31,6 +31,7 @@ _COMMANDS = (
     "gc",
     "rm",
     "undelete",
+    "doctor",
     "check",
     "repair",
     "demo",

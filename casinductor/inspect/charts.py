@@ -102,7 +102,7 @@ def _treemap(summary: Summary) -> Any:
             parents=parents,
             values=values,
             branchvalues="total",
-            marker={"colors": colours, "line": {"width": 1}},
+            marker={"colors": colours, "line": {"width": 1, "color": "rgba(255,255,255,0.55)"}},
             texttemplate="%{label}<br>%{value:.3s}B",
             hovertemplate="%{label}<br>%{value:,} bytes<br>%{percentRoot:.1%}<extra></extra>",
             tiling={"pad": 1},
@@ -138,6 +138,7 @@ def _dedup(summary: Summary) -> Any:
             marker={"color": [_STORED, "#56B4E9", _SAVED]},
             texttemplate="%{x:.3s}B",
             textposition="auto",
+            textangle=0,
             hovertemplate="%{y}: %{x:,} bytes<extra></extra>",
         ),
         height=300,
@@ -168,10 +169,10 @@ def _history(summary: Summary) -> Any:
     import plotly.graph_objects as go
 
     names = [
-        f"{_time(run.record.made_ms):%m-%d %H:%M:%S} {run.report.worker.get('host', '?')}"
+        f"{_time(run.record.made_ms):%m-%d %H:%M:%S}<br>{run.report.worker.get('host', '?')}"
         for run in summary.runs
     ]
-    places = [f"{name} · {number}" for number, name in enumerate(names, 1)]
+    places = [f"{name}{_MARK * number}" for number, name in enumerate(names)]
     notes = [
         "<br>".join(_escaped(text[:120]) for text in (run.report.cache, name, *run.reasons))
         for name, run in zip(names, summary.runs, strict=True)
@@ -192,8 +193,9 @@ def _history(summary: Summary) -> Any:
         )
     ]
     few = len(places) <= 12
-    axis = {"type": "category", "showticklabels": few, "tickangle": -20 if few else 0}
-    return _figure(*traces, height=320, barmode="stack", xaxis=axis, yaxis={"title": "graphs"})
+    axis = {"type": "category", "showticklabels": few, "tickangle": 0, "automargin": True}
+    layout = {"barmode": "stack", "bargap": 1 - 0.8 * min(1.0, len(places) / 10)}
+    return _figure(*traces, height=320, xaxis=axis, yaxis={"title": "graphs"}, **layout)
 
 
 def _slowest(summary: Summary) -> Any:

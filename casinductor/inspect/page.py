@@ -63,10 +63,15 @@ def _cards(summary: Summary) -> list[str]:
     ratio = f.logical_bytes / f.stored_bytes if f.stored_bytes else 0
     saved = sum(run.report.saved_seconds for run in summary.runs)
     rate = f"{100 * summary.hits / summary.lookups:.1f} %" if summary.lookups else "no runs yet"
+    many = f" of {f.caches:,} caches" if f.caches > 1 else ""
     cards = [
         ("stored", size(f.stored_bytes), f"in {f.packs:,} packs, {f.manifests:,} manifests"),
         ("logical", size(f.logical_bytes), f"{ratio:.1f} times what is stored"),
-        ("artifacts", f"{f.artifacts:,}", f"in {f.groups:,} groups of {f.caches:,} caches"),
+        (
+            "artifacts",
+            f"{f.artifacts:,}",
+            f"in {f.groups:,} groups" + (f" of {f.caches:,} caches" if f.caches > 1 else ""),
+        ),
         ("graphs hit", rate, f"in {len(summary.runs):,} warm-ups"),
         ("compiling saved", duration(saved), "by the entries that hit"),
     ]

@@ -186,6 +186,11 @@ def planned_bytes(plan: Plan) -> int:
     )
 
 
+def planned_requests(plan: Plan) -> int:
+    """How many ranged reads :func:`fetch` will do."""
+    return len(_requests(plan))
+
+
 def _requests(plan: Plan) -> list[list[FrameRef]]:
     """Runs of frames, each of which one ranged read fetches."""
     requests: list[list[FrameRef]] = []

@@ -13,7 +13,6 @@ import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -25,16 +24,13 @@ from casinductor.errors import (
     StoreUnavailable,
     store_error,
 )
+from casinductor.mounts import is_local
 from casinductor.store.backend import MAX_WHOLE_BYTES, Listed
 from casinductor.store.ulid import new_ulid
 
 Mode = Literal["link", "rename", "create"]
 MODES: tuple[Mode, ...] = ("link", "rename", "create")
 
-#: Filesystems that one kernel alone serves, so that a listing is never out of date.
-_LOCAL_TYPES = frozenset(
-    ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay", "bcachefs")
-)
 #: NFS caches attributes and names for up to acdirmax = 60 s (nfs(5)); five times that.
 _NETWORK_STALENESS = 300.0
 #: A directory that changes while it is read is read again, so often at most.
@@ -57,7 +53,7 @@ class FilesystemBackend:
 
     @property
     def staleness(self) -> float:
-        return 0.0 if _filesystem_type(self.root) in _LOCAL_TYPES else _NETWORK_STALENESS
+        return 0.0 if is_local(self.root) else _NETWORK_STALENESS
 
     def put(self, name: str, parts: Iterable[bytes], *, durable: bool = True) -> int:
         path = self._path(name)
@@ -300,26 +296,6 @@ def _sync_folder(folder: str) -> None:
             raise store_error(error, "syncing", folder, writing=True) from error
     finally:
         os.close(descriptor)
-
-
-@lru_cache(maxsize=64)
-def _filesystem_type(root: str) -> str:
-    """The type of the mount that holds ``root``, from /proc/self/mountinfo; "" if unknown."""
-    path = os.path.realpath(root)
-    best, kind = "", ""
-    try:
-        text = Path("/proc/self/mountinfo").read_text(errors="replace")
-    except OSError:
-        return ""
-    for line in text.splitlines():
-        left, _, right = line.partition(" - ")
-        fields = left.split()
-        if len(fields) < 5:
-            continue
-        mount = fields[4].replace("\\040", " ").rstrip("/")
-        if (path == mount or path.startswith(mount + "/")) and len(mount) >= len(best):
-            best, kind = mount, right.split(" ", 1)[0]
-    return kind
 
 
 __all__ = ["MODES", "FilesystemBackend", "Mode", "ObjectMissing"]

@@ -68,7 +68,7 @@ def take_snapshot(
     mine = {path: content for path, content in own.items() if path in files}
     snapshot = Snapshot(root, own=set(mine), contents=dict(contents), group_of=mine)
     foreign = [path for path in files if path not in mine]
-    snapshot.keeps_atime = _keeps_atime(root)
+    snapshot.keeps_atime = keeps_atime(root)
     for path, file in files.items():
         snapshot.stamps[path] = file.stamp
     if snapshot.keeps_atime:
@@ -79,7 +79,7 @@ def take_snapshot(
     return snapshot
 
 
-def _keeps_atime(root: str) -> bool:
+def keeps_atime(root: str) -> bool:
     """Try it on a file of our own: does reading move the access time?"""
     path = os.path.join(private_folder(root), f"atime-{os.getpid()}")
     try:
