@@ -67,11 +67,7 @@ def _cards(summary: Summary) -> list[str]:
     cards = [
         ("stored", size(f.stored_bytes), f"in {f.packs:,} packs, {f.manifests:,} manifests"),
         ("logical", size(f.logical_bytes), f"{ratio:.1f} times what is stored"),
-        (
-            "artifacts",
-            f"{f.artifacts:,}",
-            f"in {f.groups:,} groups" + (f" of {f.caches:,} caches" if f.caches > 1 else ""),
-        ),
+        ("artifacts", f"{f.artifacts:,}", f"in {f.groups:,} groups{many}"),
         ("graphs hit", rate, f"in {len(summary.runs):,} warm-ups"),
         ("compiling saved", duration(saved), "by the entries that hit"),
     ]
