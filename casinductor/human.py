@@ -5,6 +5,8 @@ Invariant: what is printed here is never read back by a program; JSON has the ex
 
 from __future__ import annotations
 
+import re
+
 
 def size(count: int) -> str:
     """Bytes for people: powers of 1,000, as disks are sold."""
@@ -23,3 +25,11 @@ def duration(seconds: float) -> str:
             return f"{seconds:.1f} {unit}"
         seconds /= 60 if unit != "h" else 24
     return f"{seconds:.1f} d"
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def plain(text: str) -> str:
+    """Without control characters: a name in a store must not steer a terminal."""
+    return _CONTROL.sub("\ufffd", text)

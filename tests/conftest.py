@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import pickle
 import random
@@ -69,6 +71,12 @@ class FxEntry:
         self.__dict__.update(attributes)
 
 
+def component_line(name: str, value: str) -> str:
+    """A component as torch stores it: the digest of the value, the name, the value."""
+    digest = base64.b32encode(hashlib.sha256(value.encode()).digest()).decode().lower()[:51]
+    return f"[{digest}] {name}: {value}"
+
+
 def entry_bytes(
     key: str,
     *,
@@ -77,15 +85,17 @@ def entry_bytes(
     source: str = "import torch\n",
     time_ns: int = 5_000_000_000,
     bundled: tuple[str, ...] = (),
+    components: dict[str, str] | None = None,
 ) -> bytes:
     """An fxgraph entry as torch 2.13 lays it out, without torch."""
+    parts = {"gm": f"GraphModule() {key}"} if components is None else components
     fields: dict[str, object] = {
         "cache_key": "c" + key[1:],
         "source_code": source,
         "guards_expr": guards,
         "_time_taken_ns": time_ns,
         "_fx_graph_cache_key": key,
-        "_fx_graph_cache_debug_lines": [f"[{'a' * 51}] gm: GraphModule() {key}"],
+        "_fx_graph_cache_debug_lines": [component_line(*part) for part in parts.items()],
         "_triton_bundle": [(name, payload) for name in bundled] or None,
         "constants": payload,
     }
@@ -113,10 +123,26 @@ class Tree:
         return self.random.randbytes(size)
 
     def graph(
-        self, name: str, *, guards: str | None = None, time_ns: int = 1, payload: bytes = b""
+        self,
+        name: str,
+        *,
+        guards: str | None = None,
+        time_ns: int = 1,
+        payload: bytes = b"",
+        components: dict[str, str] | None = None,
+        source: str = "import torch\n",
+        bundled: tuple[str, ...] = (),
     ) -> Path:
         key = "f" + (name * 60)[:51]
-        data = entry_bytes(key, guards=guards, time_ns=time_ns, payload=payload)
+        data = entry_bytes(
+            key,
+            guards=guards,
+            time_ns=time_ns,
+            payload=payload,
+            components=components,
+            source=source,
+            bundled=bundled,
+        )
         file = (f"{abs(hash((data, 1))):x}" + name * 60)[:51].replace("0", "a").replace("1", "b")
         return self.write(f"fxgraph/{key[1:3]}/{key}/{file}", data)
 

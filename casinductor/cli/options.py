@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from casinductor.human import plain
+
 if TYPE_CHECKING:
     from casinductor.cache import Cache
     from casinductor.settings import Settings
@@ -66,7 +68,7 @@ class Options:
             click.echo(json.dumps(document, indent=2))
         elif not self.quiet:
             for line in lines:
-                click.echo(line)
+                click.echo(plain(line))
 
     def table(self, document: Any, title: str, columns: list[str], rows: list[list[str]]) -> None:
         """Print JSON, nothing, or a table; columns of figures are set to the right."""
@@ -81,7 +83,7 @@ class Options:
             figures = number and all(row[number][:1] in "0123456789?-" for row in rows)
             table.add_column(column, justify="right" if figures else "left", overflow="fold")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(plain, row))
         width = None if sys.stdout.isatty() else 160
         Console(width=width, markup=False, highlight=False).print(table)
 
@@ -108,7 +110,7 @@ class Options:
     def warn(self, lines: Iterable[str]) -> None:
         """What went wrong without stopping the command, on stderr."""
         for line in lines:
-            click.echo(f"casinductor: {line}", err=True)
+            click.echo(f"casinductor: {plain(line)}", err=True)
 
 
 def global_options(function: Function) -> Function:

@@ -10,6 +10,7 @@ import sys
 import click
 
 from casinductor.cli.options import Options, command_options
+from casinductor.human import plain
 
 
 @click.command()
@@ -40,5 +41,7 @@ def command(options: Options, name: str, form: str | None, key: str | None) -> N
     from rich.syntax import Syntax
 
     console = Console()
-    console.print(found.title, style="bold", markup=False)
-    console.print(Syntax(found.text, found.lexer, word_wrap=False, background_color="default"))
+    console.print(plain(found.title), style="bold", markup=False)
+    console.print(
+        Syntax(plain(found.text), found.lexer, word_wrap=False, background_color="default")
+    )

@@ -43,6 +43,8 @@ _OPERATOR = re.compile(r"torch\.ops\.[\w.]+|operator\.\w+|torch\.[\w.]+(?=\()|ca
 _FOLLOWS_SHAPE = {"stride", "storage_bytes", "memory_format", "storage_offset", "is_contiguous"}
 _LONGEST = 160
 _ALIKE = 0.9
+#: Comparing takes time that grows with the square of the lines.
+_COMPARED = 1000
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def differences(stored: list[Component], wanted: list[Component]) -> list[Differ
             Difference(d.kind, d.component, d.text, _GRAPH_FIRST) if d.kind == "graph" else d
             for d in found
         ]
-    return sorted(found, key=lambda d: (d.rank, _natural(d.component)))
+    return sorted(found, key=lambda d: (d.rank, d.component != "gm", _natural(d.component)))
 
 
 def _code_came_first(old: Named, new: Named, kinds: set[str]) -> bool:
@@ -245,24 +247,40 @@ def _device(value: str) -> str:
 
 def _code(old: str, new: str) -> str:
     """The first lines of the graph's code that differ, and how many do."""
-    one, two = _lines(old), _lines(new)
-    matcher = SequenceMatcher(None, one, two, autojunk=False)
-    changed = [change for change in matcher.get_opcodes() if change[0] != "equal"]
-    if not changed:
+    one, two = _trimmed(_lines(old), _lines(new))
+    if not one and not two:
         return "graph code: the same lines, other attributes"
-    count = sum(max(c[2] - c[1], c[4] - c[3]) for c in changed)
-    _, i, j, k, m = changed[0]
-    before = _short(one[i]) if i < j else "nothing"
-    after = _short(two[k]) if k < m else "nothing"
+    before, after = (_short(lines[0]) if lines else "nothing" for lines in (one, two))
+    count = _unlike_lines(one, two)
     more = f" ({count} lines differ)" if count > 1 else ""
     return f"graph code: {before} -> {after}{more}"
+
+
+def _trimmed(one: list[str], two: list[str]) -> tuple[list[str], list[str]]:
+    """Without the lines that both begin with, and those that both end with."""
+    start, shorter = 0, min(len(one), len(two))
+    while start < shorter and one[start] == two[start]:
+        start += 1
+    end = 0
+    while end < shorter - start and one[-1 - end] == two[-1 - end]:
+        end += 1
+    return one[start : len(one) - end], two[start : len(two) - end]
+
+
+def _unlike_lines(one: list[str], two: list[str]) -> int:
+    """How many lines differ; of long texts, as many as lie between the first and the last."""
+    if max(len(one), len(two)) > _COMPARED:
+        return max(len(one), len(two))
+    matcher = SequenceMatcher(None, one, two, autojunk=False)
+    changed = [c for c in matcher.get_opcodes() if c[0] != "equal"]
+    return sum(max(c[2] - c[1], c[4] - c[3]) for c in changed)
 
 
 def _lines(code: str) -> list[str]:
     """A graph's statements, without the releases of values behind them."""
     lines = (line.strip().partition(";  ")[0] for line in code.splitlines())
     skipped = ("#", "def forward(", "GraphModule(", "<lambda>(")
-    return [line for line in lines if line and not line.startswith(skipped)][:20_000]
+    return [line for line in lines if line and not line.startswith(skipped)]
 
 
 def _operators(component: Component) -> list[str]:

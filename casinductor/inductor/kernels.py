@@ -152,9 +152,21 @@ def torch_folders(library: bytes) -> set[str]:
     return found
 
 
-_CPP = re.compile(r"^(\w+) = async_compile\.cpp\w*\(.*?'''(.*?)'''", re.DOTALL | re.MULTILINE)
+_CPP_CALL = "async_compile.cpp"
+_NAME_BEFORE = re.compile(r"(\w{1,200}) = \Z")
+_QUOTES = "'''"
 
 
 def cpp_blocks(source: str) -> dict[str, str]:
-    """The C++ kernels in a graph's generated code: source by name."""
-    return {match[1]: match[2].strip() for match in _CPP.finditer(source)}
+    """The C++ kernels in a graph's generated code: source by name. Linear in the code's length."""
+    found: dict[str, str] = {}
+    call = source.find(_CPP_CALL)
+    while call >= 0:
+        start = source.find(_QUOTES, call) + len(_QUOTES)
+        end = source.find(_QUOTES, start)
+        if start < len(_QUOTES) or end < 0:
+            break
+        if match := _NAME_BEFORE.search(source[max(0, call - 210) : call]):
+            found[match[1]] = source[start:end].strip()
+        call = source.find(_CPP_CALL, end)
+    return found

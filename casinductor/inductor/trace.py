@@ -63,7 +63,9 @@ class Trace(logging.Handler):
         """Begin to listen; returns the number of events so far, for :meth:`since`."""
         with self._guard:
             if self._listeners == 0:
-                logging.getLogger(_LOGGER).addHandler(self)
+                # First, as torch's own handler removes itself while the first event is handed
+                # on, which makes logging skip whoever comes behind it.
+                logging.getLogger(_LOGGER).handlers.insert(0, self)
             self._listeners += 1
             return len(self.events)
 

@@ -29,6 +29,8 @@ _VERSION = 1
 _ENTRIES = (Kind.FXGRAPH.value, Kind.AOTAUTOGRAD.value)
 _TOLD = (*_ENTRIES, Kind.TRITON.value, Kind.TUNING.value, Kind.CPP.value)
 _MAX_SOURCE = 16 << 20
+#: Larger entries are opaque.
+MAX_ENTRY = 512 << 20
 _BATCH_BYTES = 64 << 20
 
 Fact = dict[str, Any]
@@ -131,11 +133,16 @@ def _open(path: Path | None) -> sqlite3.Connection:
 
 
 def _tells(version: Version, file: File) -> bool:
+    """Whether a file is read; a size that a manifest announces must not take the memory."""
+    if version.kind in _ENTRIES:
+        return file.size <= MAX_ENTRY
+    if file.size > _MAX_SOURCE:
+        return False
     if version.kind == Kind.TRITON.value:
         name = file.path.rpartition("/")[2]
         return name.endswith(TELLING) and not name.startswith("__grp__")
     if version.kind == Kind.CPP.value:
-        return file.path.endswith(".cpp") and file.size <= _MAX_SOURCE
+        return file.path.endswith(".cpp")
     return version.kind in _TOLD
 
 
@@ -157,7 +164,7 @@ def _told(version: Version, own: list[File], data: dict[str, bytes]) -> tuple[Fa
         libraries = sum(file.size for file in own if file.path.endswith(".so"))
         told = {"library": libraries, "source": blake3_digest(source).hex() if source else ""}
         return told, zlib.compress(source, 1) if source else None
-    return {"opaque": "it holds nothing that could be read"}, None
+    return {"opaque": "it holds nothing that is read, or is too large"}, None
 
 
 def _of_entry(found: Description, size: int) -> Fact:

@@ -13,7 +13,7 @@ from casinductor.errors import CacheNotFound, Damaged, InvalidName
 from casinductor.inductor.components import unpack
 from casinductor.inductor.description import Description, describe
 from casinductor.inductor.layout import Kind
-from casinductor.inspect.facts import Facts
+from casinductor.inspect.facts import MAX_ENTRY, Facts
 from casinductor.inspect.graphs import Graph, of_view
 from casinductor.inspect.tables import KERNEL_KINDS, kernel_rows
 from casinductor.inspect.view import Item, View, look_at
@@ -125,7 +125,10 @@ def _matching(view: View, facts: Facts, name: str) -> list[Item]:
 def _content(store: Store, version: Version) -> list[tuple[File, bytes]]:
     """All files of a group. Raises :class:`Damaged`."""
     found = []
-    for file, data in read_files(store, files(store.catalog, [version])[version.row]):
+    members = files(store.catalog, [version])[version.row]
+    if sum(file.size for file in members) > MAX_ENTRY:
+        raise Damaged(f"{version.id} announces more than {MAX_ENTRY >> 20} MiB; it is not read")
+    for file, data in read_files(store, members):
         if data is None:
             raise Damaged(f"{file.path} of {version.id} is missing or damaged in the store")
         found.append((file, data))

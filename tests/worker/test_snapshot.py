@@ -51,7 +51,7 @@ def test_own_content_changed_behind_the_same_times_is_noticed(tmp_path: Path) ->
 
 
 def test_a_mount_without_access_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_keeps_atime", lambda root: False)
+    monkeypatch.setattr(module, "keeps_atime", lambda root: False)
     Tree(tmp_path).write(NAMES[0], b"text")
     root = str(tmp_path)
     snapshot = take_snapshot(root, walk(root).files, {}, {})

@@ -1,0 +1,1 @@
+"""Tests of what a store shows to people."""
