@@ -27,6 +27,7 @@ TEXT = {0x8C, 0x58, 0x8D}
 _BYTES = {0x43, 0x42, 0x8E, 0x96}
 _RECALLS = {0x68, 0x6A}
 _LONG1, _STOP, _MEMOIZE, _NONE, _FRAME = 0x8A, 0x2E, 0x94, 0x4E, 0x95
+_STACK_GLOBAL = 0x93
 
 _KERNEL_HASH = re.compile(rb"[A-Z2-7]{52}")
 _FX_KEY = re.compile(rb"f[a-z2-7]{51,52}")
@@ -163,9 +164,22 @@ def _guards(
     if opcode == _NONE:
         return "", ""
     if payload is not None and opcode in TEXT:
+        if _names_a_global(data, payloads, places[0] + 1):
+            return None, "its guards are an object"
         return data[payload[1] : payload[2]].decode("utf-8", "replace"), ""
     text = _recalled(data, payloads[places[0]][2]) if opcode in _RECALLS else None
     return text, "" if text is not None else "its guards are not a string"
+
+
+def _names_a_global(data: bytes, payloads: list[Payload], index: int) -> bool:
+    """Whether the string at ``index`` and the next one are the module and name of an object."""
+    _, following = _operand(data, payloads, index)
+    if following is None:
+        return False
+    position = following[2]
+    while data[position] in (_MEMOIZE, _FRAME):
+        position += 9 if data[position] == _FRAME else 1
+    return data[position] == _STACK_GLOBAL
 
 
 def _recalled(data: bytes, after: int) -> str | None:
