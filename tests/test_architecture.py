@@ -49,6 +49,12 @@ def test_nothing_imports_the_command_line() -> None:
             assert not any(name.startswith(wing("cli")) for name in imported(path)), path
 
 
+def test_only_the_command_line_imports_inspection() -> None:
+    for path in MODULES:
+        if path.parent.name not in ("cli", "inspect"):
+            assert not any(name.startswith(wing("inspect")) for name in imported(path)), path
+
+
 def test_only_the_demo_imports_torch() -> None:
     users = {
         path.name for path in MODULES if any(n.split(".")[0] == "torch" for n in imported(path))

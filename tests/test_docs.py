@@ -10,7 +10,9 @@ import msgspec
 import pytest
 
 import casinductor
-from casinductor.store import frame, manifest, names, pack, paths
+from casinductor.inspect import causes
+from casinductor.store import frame, journal, manifest, names, pack, paths
+from casinductor.warmup import WarmupReport
 from tests.conftest import Fleet, Tree
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,7 +63,8 @@ def test_the_format_page_has_every_constant() -> None:
     assert "2^25" in FORMAT
     assert (names._MAX_PART, names._MAX_KEY) == (200, 900)
     assert (paths._MAX_PART, paths._MAX_PATH) == (255, 1024)
-    for folder in (names.MANIFESTS, names.PACKS, names.CONDEMNED, names.QUARANTINE, names.USES):
+    marks = (names.CONDEMNED, names.QUARANTINE, names.USES, names.WARMUPS)
+    for folder in (names.MANIFESTS, names.PACKS, *marks):
         assert f"`{folder}/" in FORMAT
 
 
@@ -71,6 +74,20 @@ def test_the_format_page_has_every_constant() -> None:
 def test_the_format_page_has_every_field(struct: type[msgspec.Struct]) -> None:
     for field in struct.__struct_fields__:
         assert f"`{field}`" in FORMAT, field
+
+
+def test_the_format_page_has_every_field_of_a_warmup() -> None:
+    section = FORMAT.partition("## Warm-ups")[2]
+    for name in WarmupReport.__dataclass_fields__:
+        assert f"`{name}`" in section, name
+    assert journal.MAGIC.decode() in FORMAT
+    assert (journal.KEPT, journal.KEPT_DAYS, journal.MAX_BYTES) == (200, 90, 1 << 23)
+
+
+def test_the_explain_page_has_every_cause() -> None:
+    text = (ROOT / "docs/explain.md").read_text()
+    for kind in causes.ADVICE:
+        assert f"`{kind}`" in text or kind in ("empty", "follows", "other"), kind
 
 
 def test_the_architecture_page_names_every_module() -> None:

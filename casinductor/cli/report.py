@@ -29,7 +29,7 @@ from casinductor.human import size
 )
 @command_options
 def command(options: Options, cache: str | None, everything: bool, target: Path) -> None:
-    """Write a page about CACHE, or about all caches with --all."""
+    """Write a page about CACHE, or about all caches."""
     from casinductor.cache import with_store
     from casinductor.inspect.page import page
     from casinductor.inspect.summary import summarize

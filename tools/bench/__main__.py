@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tools.bench import scale, trees
+from tools.bench import inspection, scale, trees
 from tools.bench.compare import Comparison, growth
 from tools.bench.measure import machine, milliseconds, table
 
@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--dir", help="where to work (default: the temporary directory)")
     parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--no-scale", action="store_true", help="leave out the large caches")
+    parser.add_argument("--looks", action="store_true", help="inspection alone")
     parser.add_argument("--no-torch", action="store_true", help="leave out the CPU tree")
     options = parser.parse_args()
     print(machine())
@@ -32,6 +33,9 @@ def main() -> None:
         corpus = trees.corpus(folder)
         if corpus is None:
             print(f"\nThe CUDA trees are not at {trees.CORPUS}: CPU trees only.")
+        if options.looks:
+            looks(list(corpus.iterdir()) if corpus else [], folder, options)
+            return
         chosen = [corpus / trees.BERT, corpus / trees.UNET] if corpus else []
         if not options.no_torch:
             chosen.append(trees.cpu_tree(folder))
@@ -44,11 +48,24 @@ def main() -> None:
             versions = growth([corpus / t for t in trees.VERSIONS], folder / "versions", keys=True)
             table("Two versions of a model", columns, versions)
         starts()
+        looks(list(corpus.iterdir()) if corpus else chosen, folder, options)
         if not options.no_scale:
             source = corpus / trees.BERT if corpus else chosen[0]
             rows = scale.rows(source, folder / "scale", [500, 5_000, 50_000], 2_000_000_000)
             columns = ["cache", "files", "bytes", "sync", "peak", "needed", "peak", "all", "peak"]
             table("Scale", columns, rows)
+
+
+def looks(found: list[Path], folder: Path, options: argparse.Namespace) -> None:
+    """Inspection: entries, commands, and listening to torch."""
+    columns = ["entries of", "entries", "bytes", "read", "described"]
+    small = [] if options.no_torch else [trees.cpu_tree(folder)]
+    table("Reading entries", columns, inspection.parsing(sorted(found) + small, options.runs))
+    rows = inspection.commands(sorted(found), folder / "inspected", options.runs)
+    table("Commands on 5,000 artifacts", ["command", "first", "again"], rows)
+    if not options.no_torch:
+        rows = inspection.listening(folder / "listening", options.runs)
+        table("Warm start", ["", "not listening", "listening", "times as long"], rows)
 
 
 def starts() -> None:
