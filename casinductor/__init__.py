@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         sync_inductor_cache,
         synchronized_inductor_cache,
     )
+    from casinductor.warmup import WarmupReport
 
 __version__ = "0.1.0"
 
@@ -33,6 +34,7 @@ _HOME = {
     "load_inductor_cache": "toolkit",
     "sync_inductor_cache": "toolkit",
     "synchronized_inductor_cache": "toolkit",
+    "WarmupReport": "warmup",
 }
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "RestoreReport",
     "Settings",
     "SyncReport",
+    "WarmupReport",
     "__version__",
     "get_gpu_type",
     "load_inductor_cache",

@@ -17,13 +17,14 @@ from typing import TypeVar
 
 from casinductor.deadline import Deadline, bounded
 from casinductor.errors import CasinductorError, LocalDirectory
-from casinductor.inductor.directory import walk
+from casinductor.inductor.directory import Walk, walk
 from casinductor.inductor.fingerprint import Fingerprint, worker_fingerprint
 from casinductor.inductor.gpu import get_gpu_type
 from casinductor.observe import Observation
 from casinductor.reports import Progress, RestoreReport, SyncReport, no_progress
 from casinductor.restore import Restoration, Restored, record_name
 from casinductor.settings import Restore, Settings, default_state_dir
+from casinductor.store.backend import Backend
 from casinductor.store.catalog import Catalog, catalog_path
 from casinductor.store.checked import Checked
 from casinductor.store.journal import note_warmup
@@ -38,6 +39,7 @@ from casinductor.worker.staging import sweep_stages
 from casinductor.zipped import restore_zip
 
 T = TypeVar("T")
+_RECORD_SECONDS = 10.0
 
 
 class Cache:
@@ -57,6 +59,7 @@ class Cache:
         self.snapshot: Snapshot | None = None
         self._observation: Observation | None = None
         self._restored = RestoreReport(str(self.id))
+        self._backend: Backend | None = None
         self.progress: Progress = no_progress
 
     def restore(self, mode: Restore | None = None, seconds: float | None = None) -> RestoreReport:
@@ -87,13 +90,16 @@ class Cache:
         the settings' ``sync_deadline``; an error means that nothing was acknowledged.
         """
         start = perf_counter()
-        warmup = self.warmup()
+        found = self._walk() if self._observation is not None else None
+        warmup = self._report(found)
         limit = self.settings.sync_deadline if seconds is None else seconds
         deadline = Deadline(limit, f"syncing {self.id} to {self.settings.store}")
         report, snapshot = bounded(
-            lambda until: self._sync(until, keep_equivalent, warmup), deadline
+            lambda until: self._sync(until, keep_equivalent, found), deadline
         )
-        report.warmup = warmup
+        if warmup is not None:
+            report.warmup = warmup
+            self._keep(warmup, report)
         if snapshot is not None:
             self.snapshot = snapshot
             self._observe()
@@ -104,10 +110,16 @@ class Cache:
         """What happened in the local directory and in torch since the last restore or sync; None
         without one, or where the directory cannot be read.
         """
-        if self._observation is None:
+        return self._report(self._walk() if self._observation is not None else None)
+
+    def _report(self, found: Walk | None) -> WarmupReport | None:
+        if self._observation is None or found is None:
             return None
+        return self._observation.report(self._fingerprint(), found)
+
+    def _walk(self) -> Walk | None:
         try:
-            return self._observation.report(self._fingerprint())
+            return walk(self.root)
         except LocalDirectory:
             return None
 
@@ -146,12 +158,13 @@ class Cache:
         return restored
 
     def _sync(
-        self, deadline: Deadline, keep_equivalent: bool, warmup: WarmupReport | None
+        self, deadline: Deadline, keep_equivalent: bool, found: Walk | None
     ) -> tuple[SyncReport, Snapshot | None]:
         def work(store: Store) -> tuple[SyncReport, Snapshot | None]:
             if not os.path.isdir(self.root):
                 return SyncReport(str(self.id)), None
-            report, snapshot = Synchronization(
+            self._backend = store.backend
+            return Synchronization(
                 store,
                 self.id,
                 self.root,
@@ -161,22 +174,23 @@ class Cache:
                 keep_equivalent=keep_equivalent,
                 own_record=record_name(store, self.id),
                 progress=self.progress,
+                found=found,
             ).run()
-            if warmup is not None and warmup.active:
-                self._keep(store, warmup, report)
-            return report, snapshot
 
         if self.snapshot is None or not os.access(self.root, os.W_OK):
             return self._with_store(work)  # the directory is only read, nothing is left in it
         with directory_lock(self.root, deadline):
             return self._with_store(work)
 
-    def _keep(self, store: Store, warmup: WarmupReport, report: SyncReport) -> None:
-        """Keep the warm-up beside its sync; the sync does not fail for it."""
+    def _keep(self, warmup: WarmupReport, report: SyncReport) -> None:
+        """Keep the warm-up beside its sync, which was acknowledged and does not fail for it."""
         warmup.manifest = report.manifest
-        if self.settings.warmups:
-            with suppress(CasinductorError):
-                note_warmup(store, self.id, to_record(warmup))
+        backend = self._backend
+        if not self.settings.warmups or not warmup.active or backend is None:
+            return
+        deadline = Deadline(_RECORD_SECONDS, "keeping a record of the warm-up")
+        with suppress(CasinductorError):
+            bounded(lambda _: note_warmup(backend, self.id, to_record(warmup)), deadline)
 
     def _fingerprint(self) -> Fingerprint:
         return worker_fingerprint()

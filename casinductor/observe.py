@@ -17,7 +17,7 @@ from contextlib import suppress
 from glob import glob
 
 from casinductor.inductor import counters
-from casinductor.inductor.directory import Found, Unstable, Walk, read_stable, walk
+from casinductor.inductor.directory import Found, Unstable, Walk, read_stable
 from casinductor.inductor.entries import Entry, read_entry
 from casinductor.inductor.fingerprint import Fingerprint
 from casinductor.inductor.graphs import Graphs
@@ -56,9 +56,8 @@ class Observation:
         if self._end is not None:
             self._end()
 
-    def report(self, worker: Fingerprint) -> WarmupReport:
-        """The warm-up so far. Raises :class:`LocalDirectory` where the directory cannot be read."""
-        found = walk(self._snapshot.root)
+    def report(self, worker: Fingerprint, found: Walk) -> WarmupReport:
+        """The warm-up so far, given a walk of the local directory."""
         events = TRACE.since(self._event) if self._tracing else []
         report = WarmupReport(
             self._restored.cache,

@@ -63,7 +63,8 @@ class Synchronization:
     """One sync of ``root`` into ``cache``; use once.
 
     ``snapshot``: what lay there when the cache was loaded; None publishes all there is.
-    ``keep_equivalent`` stores every entry, also those equal by key and guards.
+    ``keep_equivalent`` stores every entry, also those equal by key and guards; ``found``: a walk of
+    ``root`` a moment ago.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Synchronization:
         keep_equivalent: bool = False,
         own_record: str = "",
         progress: Progress = no_progress,
+        found: Walk | None = None,
     ) -> None:
         self.progress = progress
         self.store = store
@@ -92,6 +94,7 @@ class Synchronization:
         self.unusable = Unusable()
         self._own_record = own_record
         self._noted = False
+        self._found = found
         self._walk = Walk()
         self._seen = Union()
         self._graphs = Graphs(root, self._walk)
@@ -103,7 +106,7 @@ class Synchronization:
 
         Raises what the store's operations raise; then nothing was acknowledged.
         """
-        self._walk = walk(self.root)
+        self._walk = walk(self.root) if self._found is None else self._found
         self._graphs = Graphs(self.root, self._walk)
         report = self.report
         report.files_seen, report.junk = self._walk.seen, self._walk.junk

@@ -269,7 +269,7 @@ class _Export:
             self._put("graph_kernels", ((key, kernel) for key in row.graphs))
 
     def _warmups(self, number: int, cache: CacheId, view: View) -> None:
-        noted = records(self.store, cache)
+        noted = records(self.store, cache, read=self.facts.record)
         view.note(noted)
         for record in noted:
             run = from_record(record.fields)

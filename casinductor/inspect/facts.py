@@ -1,4 +1,4 @@
-"""What was learnt from the bytes of groups, remembered on this machine by their content.
+"""What groups' bytes and records say, remembered on this machine.
 
 Invariant: facts are a function of a group's bytes alone, so they are never stale; losing the file
 costs reading the groups again. The database is private, as the catalog is.
@@ -14,18 +14,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from casinductor.errors import CasinductorError
 from casinductor.inductor.components import pack
 from casinductor.inductor.description import Description, describe, kernel_name
 from casinductor.inductor.kernels import TELLING, triton_kernel, tuning
 from casinductor.inductor.layout import Kind
 from casinductor.store.catalog import chunks
 from casinductor.store.frame import blake3_digest
+from casinductor.store.journal import MAX_BYTES, Record, decode_record
+from casinductor.store.names import CacheId
 from casinductor.store.reading import read_files
 from casinductor.store.store import Store
 from casinductor.store.union import File, Version, files
 
 #: Raised when facts are learnt otherwise, so that old ones are learnt again.
-_VERSION = 1
+_VERSION = 2
 _ENTRIES = (Kind.FXGRAPH.value, Kind.AOTAUTOGRAD.value)
 _TOLD = (*_ENTRIES, Kind.TRITON.value, Kind.TUNING.value, Kind.CPP.value)
 _MAX_SOURCE = 16 << 20
@@ -56,6 +59,19 @@ class Facts:
         if lacking:
             known.update(self._learn(store, lacking))
         return known
+
+    def record(self, store: Store, cache: CacheId, ulid: str) -> Record:
+        """A warm-up record, read from the store once. Raises as :func:`read_record` does."""
+        with suppress(sqlite3.Error, CasinductorError):
+            row = self._db.execute("SELECT data FROM record WHERE ulid = ?", (ulid,)).fetchone()
+            if row:
+                return decode_record(row[0], cache, ulid, "remembered")
+        name = cache.warmup(ulid)
+        data = store.backend.get(name, MAX_BYTES)
+        found = decode_record(data, cache, ulid, f"{store.backend.url}/{name}")
+        with suppress(sqlite3.Error), self._db:
+            self._db.execute("INSERT OR REPLACE INTO record VALUES (?, ?)", (ulid, data))
+        return found
 
     def parts(self, content: bytes) -> bytes | None:
         """The packed components of an entry, or the compressed source of a C++ kernel."""
@@ -117,11 +133,13 @@ def _open(path: Path | None) -> sqlite3.Connection:
             db.execute("PRAGMA synchronous = OFF")
             if db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
                 db.execute("DROP TABLE IF EXISTS fact")
+                db.execute("DROP TABLE IF EXISTS record")
                 db.execute(f"PRAGMA user_version = {_VERSION}")
             db.execute(
                 "CREATE TABLE IF NOT EXISTS fact(content BLOB PRIMARY KEY, kind TEXT NOT NULL,"
                 " told TEXT NOT NULL, parts BLOB)"
             )
+            db.execute("CREATE TABLE IF NOT EXISTS record(ulid TEXT PRIMARY KEY, data BLOB)")
             db.execute("SELECT COUNT(*) FROM fact").fetchone()
         except sqlite3.Error:
             if path is not None:

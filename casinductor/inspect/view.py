@@ -120,7 +120,7 @@ def look_at(
         items.append(Item(version, told.get(version.content, {}), maker, files, size))
     view = View(cache, items)
     if runs:
-        view.note(records(store, cache, runs))
+        view.note(records(store, cache, runs, facts.record))
     return view
 
 

@@ -7,6 +7,8 @@ is passed over. What a record says is not this module's matter. Format: ``docs/f
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,7 @@ import msgspec
 
 from casinductor.errors import CasinductorError, Damaged
 from casinductor.store import names
+from casinductor.store.backend import Backend
 from casinductor.store.frame import seal, unseal
 from casinductor.store.names import CacheId
 from casinductor.store.store import Store
@@ -41,13 +44,13 @@ class Record:
         return ulid_ms(self.ulid)
 
 
-def note_warmup(store: Store, cache: CacheId, fields: dict[str, Any]) -> str:
+def note_warmup(backend: Backend, cache: CacheId, fields: dict[str, Any]) -> str:
     """Publish a record; returns its ULID. Raises what writing raises."""
     ulid = new_ulid()
     payload = msgspec.msgpack.encode({"ulid": ulid, "gpu": cache.gpu, "key": cache.key, **fields})
     if len(payload) > MAX_BYTES:
         raise Damaged(f"a warm-up record of {len(payload):,} bytes is not stored")
-    store.backend.put(cache.warmup(ulid), [seal(MAGIC, payload)], durable=False)
+    backend.put(cache.warmup(ulid), [seal(MAGIC, payload)], durable=False)
     return ulid
 
 
@@ -62,15 +65,21 @@ def listed(store: Store, cache: CacheId | None = None) -> dict[CacheId, list[str
     return {owner: sorted(ulids, reverse=True) for owner, ulids in sorted(found.items())}
 
 
-def records(store: Store, cache: CacheId | None = None, newest: int = KEPT) -> list[Record]:
-    """The newest records of each cache, oldest first; those that cannot be read are left out."""
+def records(
+    store: Store,
+    cache: CacheId | None = None,
+    newest: int = KEPT,
+    read: Callable[[Store, CacheId, str], Record] | None = None,
+) -> list[Record]:
+    """The newest records of each cache, oldest first; those that cannot be read are left out.
+
+    ``read`` may bring a record from elsewhere, as they never change.
+    """
     found = []
     for owner, ulids in listed(store, cache).items():
         for ulid in ulids[:newest]:
-            try:
-                found.append(read_record(store, owner, ulid))
-            except CasinductorError:
-                continue
+            with suppress(CasinductorError):
+                found.append((read or read_record)(store, owner, ulid))
     return sorted(found, key=lambda record: record.ulid)
 
 
@@ -78,7 +87,12 @@ def read_record(store: Store, cache: CacheId, ulid: str) -> Record:
     """One record. Raises :class:`Damaged` and what reading raises."""
     name = cache.warmup(ulid)
     where = f"{store.backend.url}/{name}"
-    payload = unseal(MAGIC, store.backend.get(name, MAX_BYTES), where, MAX_BYTES)
+    return decode_record(store.backend.get(name, MAX_BYTES), cache, ulid, where)
+
+
+def decode_record(data: bytes, cache: CacheId, ulid: str, where: str) -> Record:
+    """A record from its stored bytes; ``where`` names it in errors. Raises :class:`Damaged`."""
+    payload = unseal(MAGIC, data, where, MAX_BYTES)
     try:
         fields = msgspec.msgpack.decode(payload, type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

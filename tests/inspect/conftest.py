@@ -73,7 +73,9 @@ def note(fleet: Fleet, cache: CacheId, report: WarmupReport) -> str:
     from casinductor.cache import with_store
 
     fields = to_record(report)
-    return with_store(fleet.settings("w"), lambda opened: note_warmup(opened, cache, fields))
+    return with_store(
+        fleet.settings("w"), lambda opened: note_warmup(opened.backend, cache, fields)
+    )
 
 
 def warmup(cache: str, **fields: Any) -> WarmupReport:

@@ -25,7 +25,9 @@ def store(fleet: Fleet) -> Store:
 
 
 def test_records_come_back_in_order(store: Store) -> None:
-    names = [journal.note_warmup(store, CACHE, {"version": 1, "number": n}) for n in range(3)]
+    names = [
+        journal.note_warmup(store.backend, CACHE, {"version": 1, "number": n}) for n in range(3)
+    ]
     found = journal.records(store, CACHE)
     assert [record.ulid for record in found] == names
     assert [record.fields["number"] for record in found] == [0, 1, 2]
@@ -35,7 +37,7 @@ def test_records_come_back_in_order(store: Store) -> None:
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "swap", "empty"])
 def test_bad_records_are_passed_over(store: Store, fleet: Fleet, damage: str) -> None:
-    names = [journal.note_warmup(store, CACHE, {"version": 1}) for _ in range(2)]
+    names = [journal.note_warmup(store.backend, CACHE, {"version": 1}) for _ in range(2)]
     first, second = (fleet.store / CACHE.warmup(name) for name in names)
     data = bytearray(first.read_bytes())
     if damage == "flip":
@@ -51,7 +53,7 @@ def test_a_collection_leaves_the_newest(
     store: Store, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journal, "KEPT", 3)
-    names = [journal.note_warmup(store, CACHE, {"version": 1}) for _ in range(5)]
+    names = [journal.note_warmup(store.backend, CACHE, {"version": 1}) for _ in range(5)]
     old = "0" * 10 + names[0][10:]
     Path(fleet.store / CACHE.warmup(old)).write_bytes(b"old")
     with_fresh_store(fleet.settings("gc"), lambda opened: collect(opened, apply=True, grace=0.0))
