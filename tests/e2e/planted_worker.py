@@ -1,8 +1,9 @@
-"""A worker with one thing planted that makes it miss: restores, compiles with torch, syncs.
+"""A worker with things planted that make it miss: restores, compiles with torch, syncs.
 
-Arguments: the cache key and the name of what is planted. Prints the warm-up and torch's counters as
-one line of JSON. ``/casinductor-begin`` and ``/casinductor-end`` are asked for around the body, so
-that a system call trace shows what belongs to it.
+Arguments: cache keys, each with what is planted behind an equals sign, and a folder of local
+directories. Prints one line of JSON for each: the warm-up and torch's counters.
+``/casinductor-begin`` and ``/casinductor-end`` are asked for around the compile, so that a system
+call trace shows what belongs to it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ from pathlib import Path
 
 
 def main() -> None:
-    key, planted = sys.argv[1:]
+    folder, *jobs = sys.argv[1:]
+    for job in jobs:
+        key, _, planted = job.partition("=")
+        os.environ["CASINDUCTOR_LOCAL_DIR"] = str(Path(folder, planted))
+        print(json.dumps({"planted": planted, **work(key, planted)}))
+
+
+def work(key: str, planted: str) -> dict[str, object]:
     from casinductor import Cache
 
     cache = Cache(key)
@@ -26,17 +34,17 @@ def main() -> None:
     import torch._inductor.config
     from torch._dynamo.utils import counters
 
+    torch._dynamo.reset()
+    counters.clear()
     restored = cached(cache.root)
-    prepare(planted, cache.root, torch)
+    undo = prepare(planted, cache.root, torch)
     gone = sorted(restored - cached(cache.root))
-    compute = torch.compile(outer if planted == "code" else plain)
-    before = dict(counters["inductor"]), dict(counters["aot_autograd"])
-    assert before == ({}, {})
     with suppress(OSError):
         os.stat("/casinductor-begin")
     dtype = torch.float64 if planted == "dtype" else torch.float32
     size = 5 if planted == "shape" else 3
     if planted != "guard":
+        compute = torch.compile(outer if planted == "code" else plain)
         compute(torch.ones(size, 16, dtype=dtype), torch.ones(16, 8, dtype=dtype))
     if planted in ("base", "guard", "everything"):
         batch = torch.ones(5000 if planted == "guard" else 3, 16)
@@ -52,10 +60,12 @@ def main() -> None:
         )
         for status in ("hit", "miss", "bypass")
     }
+    undo()
     report = cache.sync()
+    cache.close()
     assert report.warmup is not None
     said = {"warmup": report.warmup.as_dict(), "counters": counted}
-    print(json.dumps({**said, "restored": sorted(restored), "gone": gone}))
+    return {**said, "restored": sorted(restored), "gone": gone}
 
 
 def cached(root: str) -> set[str]:
@@ -67,18 +77,25 @@ def cached(root: str) -> set[str]:
     }
 
 
-def prepare(planted: str, root: str, torch) -> None:
-    """Plant what has to be planted inside the process."""
+def prepare(planted: str, root: str, torch):
+    """Plant what has to be planted inside the process; returns what takes it out again."""
+    from torch._inductor.codecache import CacheBase
+
+    system = CacheBase.get_system
     if planted == "config":
         torch._inductor.config.epilogue_fusion = False
     elif planted == "device":
-        from torch._inductor.codecache import CacheBase
-
-        system = CacheBase.get_system()
-        CacheBase.get_system = staticmethod(lambda: {**system, "device": {"name": "NVIDIA H100"}})
+        told = {**CacheBase.get_system(), "device": {"name": "NVIDIA H100"}}
+        CacheBase.get_system = staticmethod(lambda: told)
     elif planted == "missing":
         (library,) = list(Path(root).glob("*/*.main.so"))[:1]
         library.unlink()
+
+    def undo() -> None:
+        torch._inductor.config.epilogue_fusion = True
+        CacheBase.get_system = staticmethod(system)
+
+    return undo
 
 
 def plain(x, a):
