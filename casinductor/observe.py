@@ -7,6 +7,7 @@ raises into a worker and changes nothing but access times.
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -68,8 +69,10 @@ class Observation:
             groups_restored=self._restored.groups,
             traced=self._tracing,
             notes=list(self._restored.notes),
-            worker=_worker(worker),
+            worker=_worker(worker, self._snapshot),
         )
+        if report.worker["compiler"] == "":
+            report.notes.append("no C++ compiler in PATH")
         counted = counters.since(self._counters)
         _Reading(report, found, self._snapshot, events, counted["bundle_emitted"]).fill()
         report.graphs = _counts(events) if events else _of_caches(counted)
@@ -254,10 +257,16 @@ def _headers() -> set[tuple[str, int]]:
     return found
 
 
-def _worker(fingerprint: Fingerprint) -> dict[str, object]:
+def _worker(fingerprint: Fingerprint, snapshot: Snapshot) -> dict[str, object]:
+    """Who this worker is. ``compiler``: torch's C++ compiler, None if the cache needs none, ""
+    where it is missing: then torch fails on the CPU even if everything is cached.
+    """
+    needed = any(path.endswith(".so") for path in snapshot.own)
+    compiler = shutil.which(os.environ.get("CXX") or "g++")
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "prefix": sys.prefix,
+        "compiler": compiler or ("" if needed else None),
         "fingerprint": fingerprint.as_dict(),
     }

@@ -81,8 +81,9 @@ class WarmupReport:
 
     @property
     def active(self) -> bool:
-        """Whether torch compiled or loaded anything."""
-        return bool(any(self.graphs.values()) or self.kernels_built or self.tuned)
+        """Whether torch compiled or loaded anything, or could not."""
+        failed = self.worker.get("compiler") == ""
+        return bool(any(self.graphs.values()) or self.kernels_built or self.tuned or failed)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; the groups' contents as lists of hexadecimal digits."""

@@ -57,6 +57,7 @@ def command(options: Options) -> None:
     if not options.as_json and not options.quiet:
         ratio = lines[0]["first_call_seconds"] / lines[1]["first_call_seconds"]
         same = "equal" if lines[0]["checksum"] == lines[1]["checksum"] else "DIFFERENT"
+        click.echo(f"The second worker's report: {lines[1]['warmup']}")
         click.echo(f"The second worker's first call was {ratio:.0f} times as fast; outputs {same}.")
 
 

@@ -43,6 +43,7 @@ def main() -> None:
                 "checksum": float(output.detach().double().sum()),
                 "restore": restored.as_dict(),
                 "sync": synced.as_dict(),
+                "warmup": synced.warmup.summary() if synced.warmup else "",
             }
         )
     )

@@ -12,6 +12,8 @@ from typing import Any
 from casinductor.inductor import differences
 
 ADVICE = {
+    "compiler": "install g++ on every worker, or set CXX: torch asks it for its version before it "
+    "loads a C++ kernel, cached or not",
     "worker": "the entry cannot run on this worker; workers of one kind share, the others compile "
     "once for themselves",
     "lost": "run casinductor repair; the next sync of a worker that has it heals it",

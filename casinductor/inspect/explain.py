@@ -167,6 +167,9 @@ def _rebuilt(run: WarmupReport, view: View) -> list[Cause]:
         Cause(kind, f"{len(paths)} {_SAID.get(kind, 'kernels rebuilt')}: {why}", -1.0, paths)
         for (kind, why), paths in groups.items()
     ]
+    if run.worker.get("compiler") == "":
+        text = "there is no C++ compiler in PATH, so torch fails though everything is cached"
+        causes.append(Cause("compiler", text, -2.0, ["PATH"]))
     if run.headers_built:
         text = "torch built its precompiled C++ header, which no cache directory holds"
         causes.append(Cause("header", text, -0.5, ["header"] * run.headers_built))

@@ -43,7 +43,10 @@ def work(key: str, planted: str) -> dict[str, object]:
         os.stat("/casinductor-begin")
     dtype = torch.float64 if planted == "dtype" else torch.float32
     size = 5 if planted == "shape" else 3
-    if planted != "guard":
+    if planted == "compiler":
+        with suppress(Exception):
+            torch.compile(plain)(torch.ones(3, 16), torch.ones(16, 8))
+    elif planted != "guard":
         compute = torch.compile(outer if planted == "code" else plain)
         compute(torch.ones(size, 16, dtype=dtype), torch.ones(16, 8, dtype=dtype))
     if planted in ("base", "guard", "everything"):

@@ -38,6 +38,7 @@ PLANTED = {
     "venv": "kernels rebuilt: torch lies elsewhere than where the cache was made",
     "build": "torch 2.",
     "isa": "vector ISA: ",
+    "compiler": "there is no C++ compiler in PATH",
 }
 #: Run under strace.
 TRACED = ("everything", "missing")
@@ -74,6 +75,8 @@ class Site:
         }
         if planted == "tag":
             environment["TORCH_COMPILE_CACHE_KEY_TAG"] = "canary"
+        if planted == "compiler":
+            environment["PATH"] = str(self.folder)
         if planted == "isa":
             environment["ATEN_CPU_CAPABILITY"] = "default"
         if planted in ("venv", "build"):
