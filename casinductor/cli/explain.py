@@ -83,13 +83,15 @@ def _lines(found: Explanation) -> list[str]:
         return [*lines, "Nothing missed and nothing was rebuilt."]
     for number, cause in enumerate(found.causes[:_SHOWN], 1):
         what = _what(cause.explains)
-        lines += ["", f"{number}. {cause.text}", f"   explains {what}" if what else ""]
+        lines += ["", f"{number}. {cause.text}"]
+        if what:
+            lines.append(f"   explains {what}")
         if cause.nearest:
             lines.append(f"   compared with {cause.nearest}")
         lines.append(f"   What to do: {cause.advice}")
     if len(found.causes) > _SHOWN:
         lines += ["", f"and {len(found.causes) - _SHOWN} causes that explain less (--json has all)"]
-    return [line for line in lines if line or line == ""]
+    return lines
 
 
 def _what(names: list[str]) -> str:

@@ -78,5 +78,7 @@ def summed(lists: Iterable[list[Cause]]) -> list[Cause]:
     return [*sorted(firsts.values(), key=_weight), *sorted(behind, key=_weight)]
 
 
-def _weight(cause: Cause) -> tuple[bool, int, float, int]:
-    return cause.kind in _LAST, -len(cause.explains), cause.rank, _ORDER[cause.kind]
+def _weight(cause: Cause) -> tuple[bool, bool, int, float, int]:
+    stops = cause.kind != "compiler"  # without one nothing works
+    count = -len(cause.explains)
+    return stops, cause.kind in _LAST, count, cause.rank, _ORDER[cause.kind]

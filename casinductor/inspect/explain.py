@@ -169,10 +169,10 @@ def _rebuilt(run: WarmupReport, view: View) -> list[Cause]:
     ]
     if run.worker.get("compiler") == "":
         text = "there is no C++ compiler in PATH, so torch fails though everything is cached"
-        causes.append(Cause("compiler", text, -2.0, ["PATH"]))
+        causes.append(Cause("compiler", text, -2.0))
     if run.headers_built:
         text = "torch built its precompiled C++ header, which no cache directory holds"
-        causes.append(Cause("header", text, -0.5, ["header"] * run.headers_built))
+        causes.append(Cause("header", text, -0.5))
     return causes
 
 
