@@ -6,6 +6,7 @@ unseen. Between a restore and a sync the cache remembers what lay in the local d
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import tempfile
@@ -39,6 +40,7 @@ from casinductor.worker.staging import sweep_stages
 from casinductor.zipped import restore_zip
 
 T = TypeVar("T")
+logger = logging.getLogger("casinductor")
 _RECORD_SECONDS = 10.0
 
 
@@ -113,9 +115,14 @@ class Cache:
         return self._report(self._walk() if self._observation is not None else None)
 
     def _report(self, found: Walk | None) -> WarmupReport | None:
+        """The warm-up; a fault of ours in watching is logged, as it is not worth a worker."""
         if self._observation is None or found is None:
             return None
-        return self._observation.report(self._fingerprint(), found)
+        try:
+            return self._observation.report(self._fingerprint(), found)
+        except Exception as error:
+            logger.warning("%s: cannot tell what happened: %s", self.id, error, exc_info=True)
+            return None
 
     def _walk(self) -> Walk | None:
         try:

@@ -125,7 +125,7 @@ class _Reading:
                 report.notes.append("this mount keeps no access times: what was read is unknown")
             return
         used = {path for path, file in own.items() if _was_read(file)}
-        report.files_used = len(used)
+        report.files_used, report.read = len(used), sorted(used)
         report.bytes_used = sum(own[path].stamp.size for path in used)
         groups: dict[bytes, bool] = {}
         for path, content in self.snapshot.group_of.items():

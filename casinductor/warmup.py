@@ -47,7 +47,8 @@ class WarmupReport:
     ``files_used``/``bytes_used`` of ``files_restored``/``bytes_restored`` were read (None where the
     mount keeps no access times). ``saved_seconds``: compile times stored in the entries that hit;
     ``spent_seconds``: those of the entries that this worker made. ``used`` and ``unused``: the
-    first 8 bytes of the contents of the groups that were restored, end to end.
+    first 8 bytes of the contents of the groups that were restored, end to end. ``read``: paths of
+    the files that were read; not kept in the store.
     """
 
     cache: str
@@ -74,6 +75,7 @@ class WarmupReport:
     manifest: str | None = None
     used: bytes = b""
     unused: bytes = b""
+    read: list[str] = field(default_factory=list)
 
     def count(self, status: str) -> int:
         """fxgraph and aotautograd together: ``hit``, ``miss`` or ``bypass``."""
@@ -128,6 +130,7 @@ def split(contents: bytes) -> list[str]:
 def to_record(report: WarmupReport) -> dict[str, Any]:
     """The fields to store."""
     fields: dict[str, Any] = msgspec.to_builtins(report, builtin_types=(bytes,))
+    del fields["read"]
     return {"version": VERSION, **fields}
 
 

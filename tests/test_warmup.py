@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,7 @@ def test_what_was_read_is_counted(restored: tuple[Cache, Tree]) -> None:
     found = report(cache)
     assert found.files_restored == 8
     assert found.files_used == len(read) == 2
+    assert found.read == sorted(str(path.relative_to(tree.root)) for path in read)
     assert found.bytes_used == sum(path.stat().st_size for path in read)
     assert len(found.used) == 16
     assert len(found.unused) == 24
@@ -142,9 +144,23 @@ def test_records_are_kept_beside_the_sync(fleet: Fleet, restored: tuple[Cache, T
     assert kept is not None
     assert synced.warmup is not None
     assert kept.manifest == synced.manifest is not None
-    assert kept == synced.warmup
+    assert kept == replace(synced.warmup, read=[])
     assert cache.sync().warmup is not None, "the next one begins where this ended"
     assert len(fleet.files("*.warmup")) == 1, "nothing happened since, so nothing is kept"
+
+
+def test_a_fault_in_watching_costs_no_sync(
+    fleet: Fleet, restored: tuple[Cache, Tree], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fault(*_: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr("casinductor.observe.Observation.report", fault)
+    cache, tree = restored
+    tree.graph("zz")
+    synced = cache.sync()
+    assert synced.manifest
+    assert synced.warmup is None
 
 
 def test_records_survive_the_wire() -> None:

@@ -203,6 +203,7 @@ def test_files_read_and_kernels_built_are_those_that_strace_saw(site: Site, plan
     assert warmup["kernels_built"] == len(gone) == len(compiled)
     assert warmup["files_restored"] == len(restored)
     assert warmup["files_used"] == len((opened & restored) - gone)
+    assert set(warmup["read"]) == (opened & restored) - gone
 
 
 def test_the_history_is_in_the_store(site: Site) -> None:
