@@ -41,7 +41,7 @@ def command(options: Options, name: str, form: str | None, key: str | None) -> N
     from rich.syntax import Syntax
 
     console = Console()
-    console.print(plain(found.title), style="bold", markup=False)
+    console.print(plain(found.title), style="bold", markup=False, highlight=False)
     console.print(
         Syntax(plain(found.text), found.lexer, word_wrap=False, background_color="default")
     )
