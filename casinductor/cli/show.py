@@ -6,11 +6,15 @@ Invariant: on a terminal the text is coloured, elsewhere it is the stored text a
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from casinductor.cli.options import Options, command_options
 from casinductor.human import plain
+
+if TYPE_CHECKING:
+    from casinductor.inspect.show import Shown
 
 
 @click.command()
@@ -34,14 +38,20 @@ def command(options: Options, name: str, form: str | None, key: str | None) -> N
         found = with_store(
             settings, lambda store: show(store, facts, name, form, target.id if target else None)
         )
-    if options.as_json or not sys.stdout.isatty():
-        options.emit(found.as_dict(), [found.text])
-        return
+    if options.as_json or options.quiet:
+        options.emit(found.as_dict(), ())
+    elif sys.stdout.isatty():
+        _colour(found)
+    else:
+        click.echo(found.text)
+
+
+def _colour(found: Shown) -> None:
+    """In the terminal's own palette, so that dark and light ones both read well."""
     from rich.console import Console
     from rich.syntax import Syntax
 
     console = Console()
     console.print(plain(found.title), style="bold", markup=False, highlight=False)
-    console.print(
-        Syntax(plain(found.text), found.lexer, word_wrap=False, background_color="default")
-    )
+    text = plain(found.text)
+    console.print(Syntax(text, found.lexer, theme="ansi_dark", background_color="default"))
