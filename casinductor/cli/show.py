@@ -51,7 +51,10 @@ def _colour(found: Shown) -> None:
     from rich.console import Console
     from rich.syntax import Syntax
 
+    from casinductor.cli.mlir import MlirLexer
+
+    lexer = MlirLexer() if found.lexer == "mlir" else found.lexer
     console = Console()
     console.print(plain(found.title), style="bold", markup=False, highlight=False)
     text = plain(found.text)
-    console.print(Syntax(text, found.lexer, theme="ansi_dark", background_color="default"))
+    console.print(Syntax(text, lexer, theme="ansi_dark", background_color="default"))

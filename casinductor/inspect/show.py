@@ -22,11 +22,11 @@ from casinductor.store.reading import read_files
 from casinductor.store.store import Findings, Store
 from casinductor.store.union import File, Version, files
 
-#: The forms, and the lexer of Pygments that colours each.
+#: The forms, and what colours each: a lexer of Pygments, or the command line's own for MLIR.
 FORMS = {
     "ptx": "ptx",
-    "ttir": "llvm",
-    "ttgir": "llvm",
+    "ttir": "mlir",
+    "ttgir": "mlir",
     "llir": "llvm",
     "source": "python",
     "code": "python",
@@ -179,8 +179,8 @@ def _kernel(store: Store, item: Item, form: str | None) -> Shown:
     for file, data in content:
         private = file.path.rpartition("/")[2].startswith("__grp__")
         if wanted and file.path.endswith(wanted) and not private:
-            lexer = "cpp" if wanted == ".cpp" else FORMS.get(wanted[1:], "llvm")
-            lexer = "llvm" if wanted == ".source" else lexer
+            lexer = "cpp" if wanted == ".cpp" else FORMS.get(wanted[1:], "text")
+            lexer = "mlir" if wanted == ".source" else lexer
             return Shown(title, form or wanted[1:], data.decode("utf-8", "replace"), lexer)
     have = sorted({file.path.rpartition(".")[2] for file, _ in content})
     raise InvalidName(f"{title} has no {form or wanted}; it has {', '.join(have)}")

@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pygments.lexers import get_lexer_by_name
+from pygments.token import Error
 
+from casinductor.cli.mlir import MlirLexer
 from casinductor.errors import CacheNotFound, InvalidName, LocalDirectory
 from casinductor.inspect.schema import TABLES
+from casinductor.inspect.show import FORMS
 from casinductor.store.names import CacheId
 from tests.conftest import Fleet
 from tests.inspect.conftest import Command, note, warmup
@@ -94,6 +98,17 @@ def test_show_prints_the_stored_text(cuda: Fleet, run: Command, corpus: Path) ->
     ):
         with pytest.raises(error):
             run("show", name, *([form] if form else []))
+
+
+def test_every_form_is_coloured_without_errors(corpus: Path) -> None:
+    folder = next((corpus / "cuda-maxautotune_mlp-cold1/triton/0").iterdir())
+    for form in ("ttir", "ttgir", "ptx", "llir"):
+        text = next(folder.glob(f"*.{form}")).read_text()
+        lexer = MlirLexer() if FORMS[form] == "mlir" else get_lexer_by_name(FORMS[form])
+        tokens = list(lexer.get_tokens(text))
+        assert "".join(value for _, value in tokens).strip() == text.strip()
+        errors = sum(len(value) for kind, value in tokens if kind is Error)
+        assert errors <= (0 if FORMS[form] == "mlir" else len(text) // 20)
 
 
 def test_diff_accounts_for_everything(cuda: Fleet, run: Command) -> None:
