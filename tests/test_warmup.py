@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from casinductor.cache import Cache
+from casinductor.errors import InvalidName
+from casinductor.settings import Settings
 from casinductor.store.journal import records
 from casinductor.toolkit import synchronized_inductor_cache
 from casinductor.warmup import WarmupReport, from_record, to_record
@@ -198,3 +200,12 @@ def test_one_line_is_logged(
     assert "kernels built" in line
     assert "\n" not in line
     assert TRACE._listeners == listening, "nobody listens once the block is left"
+
+
+@pytest.mark.parametrize("name", ["CASINDUCTOR_TRACE", "CASINDUCTOR_WARMUPS"])
+def test_a_switch_is_0_or_1(name: str) -> None:
+    field = name.rpartition("_")[2].lower()
+    for value, meant in (("0", False), ("1", True), ("", True)):
+        assert getattr(Settings.from_environment({name: value}), field) is meant
+    with pytest.raises(InvalidName, match=name):
+        Settings.from_environment({name: "yes"})

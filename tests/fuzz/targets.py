@@ -7,19 +7,28 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import msgspec
+
 from casinductor.deadline import Deadline
 from casinductor.errors import CasinductorError
 from casinductor.inductor import triton
+from casinductor.inductor.components import pack, unpack
+from casinductor.inductor.cubin import resources
+from casinductor.inductor.description import describe
+from casinductor.inductor.differences import differences
 from casinductor.inductor.entries import read_entry
-from casinductor.store import outline
+from casinductor.inductor.kernels import cpp_blocks, torch_folders, triton_kernel, tuning
+from casinductor.store import journal, outline
 from casinductor.store.backend import MAX_WHOLE_BYTES, Listed
 from casinductor.store.draft import NewGroup
-from casinductor.store.frame import Codec, blake3_digest, compress, decompress
+from casinductor.store.frame import Codec, blake3_digest, compress, decompress, seal
+from casinductor.store.journal import decode_record
 from casinductor.store.manifest import (
     FORMAT_VERSION,
     Artifact,
@@ -34,6 +43,7 @@ from casinductor.store.manifest import encode as encode_manifest
 from casinductor.store.names import CacheId
 from casinductor.store.pack import Blob, read_footer, write_packs
 from casinductor.store.store import format_file, parse_format
+from casinductor.warmup import WarmupReport, from_record, to_record
 from casinductor.zipped import restore_zip
 from tests.conftest import entry_bytes
 
@@ -97,7 +107,6 @@ def manifest(data: bytes) -> None:
 
 def payload_of_manifest(data: bytes) -> None:
     """Past the checksum: whoever can write to the store can seal what he likes."""
-    from casinductor.store.frame import seal
     from casinductor.store.manifest import MAGIC
 
     decode_manifest(seal(MAGIC, data), CACHE, ULID, "fuzz")
@@ -118,8 +127,6 @@ def good_manifest() -> bytes:
 
 
 def good_payload() -> bytes:
-    import msgspec
-
     return msgspec.msgpack.encode(_manifest())
 
 
@@ -144,6 +151,60 @@ def entry(data: bytes) -> None:
 
 def good_entry() -> bytes:
     return entry_bytes("f" + "a" * 51, guards="s0 < 5", payload=b"p" * 2000, bundled=("k",))
+
+
+def description(data: bytes) -> None:
+    found = describe("fxgraph", "f" + "a" * 51, data)
+    assert found.entry.guards is not None or found.entry.reason
+    unpack(pack(found.components))
+    differences(found.components, found.components[1:])
+    for spans in found.bundle.values():
+        assert all(0 <= start <= end <= len(data) for start, end in spans.values())
+
+
+def good_cubin() -> bytes:
+    """The smallest ELF with the notes that ptxas leaves: registers 40, stack 16 bytes."""
+    notes = struct.pack("<BBHII", 4, 0x2F, 8, 1, 40) + struct.pack("<BBHII", 4, 0x11, 8, 1, 16)
+    names = b"\0.shstrtab\0.nv.info\0"
+    start = 64
+    sections = start + len(notes) + len(names)
+    ident = b"\x7fELF\x02\x01\x01" + bytes(9)
+    header = struct.pack("<HHIQQQIHHHHHH", 2, 190, 1, 0, 0, sections, 0, 64, 0, 0, 64, 3, 1)
+    strings = (1, 3, 0, 0, start + len(notes), len(names), 0, 0, 1, 0)
+    noted = (11, 0x70000000, 0, 0, start, len(notes), 0, 0, 4, 0)
+    table = b"".join(struct.pack("<IIQQQQIIQQ", *row) for row in ((0,) * 10, strings, noted))
+    return ident + header + notes + names + table
+
+
+def cubin(data: bytes) -> None:
+    found = resources(data)
+    assert found.registers is None or found.registers >= 0
+
+
+def kernel_files(data: bytes) -> None:
+    json_and_cubin = {"k.json": data, "k.cubin": data, "k.source": data}
+    triton_kernel(json_and_cubin, {"k.json": len(data)})
+    tuning(data)
+    torch_folders(data)
+    cpp_blocks(data.decode("utf-8", "replace"))
+
+
+def good_kernel() -> bytes:
+    return b'{"name": "k", "target": {"backend": "cuda", "arch": 90}, "num_warps": 4, "shared": 8}'
+
+
+def warmup_record(data: bytes) -> None:
+    found = from_record(decode_record(data, CACHE, ULID, "fuzz").fields)
+    assert found is None or found.summary()
+
+
+def payload_of_warmup(data: bytes) -> None:
+    warmup_record(seal(journal.MAGIC, data))
+
+
+def good_warmup() -> bytes:
+    fields = {"ulid": ULID, "gpu": CACHE.gpu, "key": CACHE.key, **to_record(WarmupReport("c"))}
+    return msgspec.msgpack.encode(fields)
 
 
 def group_file(data: bytes) -> None:
@@ -193,6 +254,11 @@ TARGETS: dict[str, Target] = {
     "payload": (payload_of_manifest, good_payload),
     "outline": (outlined, good_outline),
     "entry": (entry, good_entry),
+    "description": (description, good_entry),
+    "cubin": (cubin, good_cubin),
+    "kernel": (kernel_files, good_kernel),
+    "warmup": (warmup_record, lambda: seal(journal.MAGIC, good_warmup())),
+    "warmup-payload": (payload_of_warmup, good_warmup),
     "group-file": (group_file, good_group_file),
     "zip": (zipped, good_zip),
     "format": (formatted, lambda: format_file("link")),

@@ -13,6 +13,7 @@ from casinductor.inductor.cubin import Resources, resources
 from casinductor.inductor.description import describe, kernel_name
 from casinductor.inductor.kernels import cpp_blocks, torch_folders, triton_kernel, tuning
 from tests.conftest import entry_bytes
+from tests.fuzz.targets import good_cubin
 
 KEY = "f" + "k" * 51
 
@@ -73,6 +74,11 @@ def test_what_a_folder_lacks_is_said() -> None:
 def test_no_cubin_raises(data: bytes) -> None:
     assert resources(data) == Resources()
     assert resources(b"\x7fELF" + data) == Resources()
+
+
+def test_the_smallest_cubin() -> None:
+    assert resources(good_cubin()) == Resources(40, 16)
+    assert resources(good_cubin()).spills == 4
 
 
 def test_a_cut_cubin_is_unknown(corpus: Path) -> None:
