@@ -10,7 +10,6 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from casinductor.deadline import Deadline
 from casinductor.errors import CacheNotFound
 from casinductor.inductor.layout import Kind
 from casinductor.inspect.causes import Cause, summed
@@ -20,7 +19,7 @@ from casinductor.inspect.misses import Explained, explain
 from casinductor.inspect.view import View, look_at
 from casinductor.store.journal import Record, listed, read_record
 from casinductor.store.names import CacheId
-from casinductor.store.store import Findings, Store
+from casinductor.store.store import Store
 from casinductor.warmup import Rebuilt, WarmupReport, from_record
 
 _KINDS = (Kind.FXGRAPH.value, Kind.AOTAUTOGRAD.value, Kind.CPP.value)
@@ -132,14 +131,10 @@ def _explained(
 
 def _elsewhere(store: Store, facts: Facts, cache: CacheId) -> list[Graph]:
     """The same key's entries of other GPU types."""
-    store.refresh(None, None, Findings(), Deadline(None))
-    rows = store.catalog.db.execute(
-        "SELECT DISTINCT gpu FROM manifest WHERE key = ? AND gpu <> ?", (cache.key, cache.gpu)
-    ).fetchall()
     found: list[Graph] = []
-    for (gpu,) in rows:
-        other = look_at(store, facts, CacheId(gpu, cache.key), *_KINDS[:2], runs=0, fresh=False)
-        found += of_view(other, facts)
+    for other in store.caches():
+        if other.key == cache.key and other != cache:
+            found += of_view(look_at(store, facts, other, *_KINDS[:2], runs=0), facts)
     return found
 
 

@@ -17,8 +17,9 @@ from casinductor.errors import CacheNotFound, InvalidName, LocalDirectory
 from casinductor.inspect.schema import TABLES
 from casinductor.inspect.show import FORMS
 from casinductor.store.names import CacheId
-from tests.conftest import Fleet
-from tests.inspect.conftest import Command, note, warmup
+from casinductor.warmup import Happened
+from tests.conftest import Fleet, Tree
+from tests.inspect.conftest import Command, components, note, warmup
 
 DOC = (Path(__file__).resolve().parents[2] / "docs/catalog.md").read_text()
 QUERIES = re.findall(r"```sql\n(.*?)```", DOC, re.DOTALL)
@@ -184,6 +185,23 @@ def test_explain_a_run_on_record(store: Fleet, run: Command) -> None:
     (graph,) = run("explain", "model/v1")["graphs"]
     assert not graph["known"]
     assert "not stored" in graph["causes"][0]["text"]
+
+
+def test_another_gpu_type_is_looked_at(fleet: Fleet, run: Command) -> None:
+    device = "system_info[device]"
+    for gpu, name in (("A100", "ab"), ("H100", "gh")):
+        tree = Tree(fleet.folder / "local" / gpu)
+        tree.graph(name, components=components(**{device: f"{{'name': 'NVIDIA {gpu}'}}"}))
+        run("--gpu", gpu, "push", "model", "--from", tree.root)
+    (row,) = run("inspect", "model")
+    missed = [Happened("fxgraph", "miss", row["key"])]
+    report = warmup("H100/model", manifest=row["origin"], happened=missed, rebuilt=[])
+    report.started_ms = row["made_ms"] - 1
+    note(fleet, CacheId("H100", "model"), report)
+    (cause,) = run("explain", "model")["causes"]
+    assert cause["text"] == "system_info[device]: NVIDIA A100 -> NVIDIA H100"
+    assert cause["nearest"].startswith("f")
+    assert " of A100/model, made " in cause["nearest"]
 
 
 def test_the_exported_catalog_answers_the_documented_queries(
