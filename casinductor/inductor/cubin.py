@@ -13,6 +13,7 @@ import struct
 from dataclasses import dataclass
 
 _REGISTERS, _FRAME_BYTES = 0x2F, 0x11
+_SMALLEST_HEADER, _MOST_SECTIONS = 40, 4096
 _SIZED = 4  # the format whose third field is a size; in the others it is the value
 
 
@@ -37,7 +38,10 @@ def resources(data: bytes) -> Resources:
     from elftools.elf.elffile import ELFFile
 
     try:
-        section = ELFFile(io.BytesIO(data)).get_section_by_name(".nv.info")
+        elf = ELFFile(io.BytesIO(data))
+        if elf["e_shentsize"] < _SMALLEST_HEADER or elf.num_sections() > _MOST_SECTIONS:
+            return Resources()  # a header may announce more than anyone could walk through
+        section = elf.get_section_by_name(".nv.info")
         notes = b"" if section is None else section.data()
     except Exception:  # elftools raises many kinds for bad bytes
         return Resources()

@@ -162,18 +162,20 @@ def description(data: bytes) -> None:
         assert all(0 <= start <= end <= len(data) for start, end in spans.values())
 
 
-def good_cubin() -> bytes:
-    """The smallest ELF with the notes that ptxas leaves: registers 40, stack 16 bytes."""
+def good_cubin(extra: int = 0) -> bytes:
+    """The smallest ELF with the notes that ptxas leaves (registers 40, stack 16 bytes), and so many
+    empty sections more.
+    """
     notes = struct.pack("<BBHII", 4, 0x2F, 8, 1, 40) + struct.pack("<BBHII", 4, 0x11, 8, 1, 16)
     names = b"\0.shstrtab\0.nv.info\0"
     start = 64
     sections = start + len(notes) + len(names)
     ident = b"\x7fELF\x02\x01\x01" + bytes(9)
-    header = struct.pack("<HHIQQQIHHHHHH", 2, 190, 1, 0, 0, sections, 0, 64, 0, 0, 64, 3, 1)
+    header = struct.pack("<HHIQQQIHHHHHH", 2, 190, 1, 0, 0, sections, 0, 64, 0, 0, 64, 3 + extra, 1)
     strings = (1, 3, 0, 0, start + len(notes), len(names), 0, 0, 1, 0)
     noted = (11, 0x70000000, 0, 0, start, len(notes), 0, 0, 4, 0)
     table = b"".join(struct.pack("<IIQQQQIIQQ", *row) for row in ((0,) * 10, strings, noted))
-    return ident + header + notes + names + table
+    return ident + header + notes + names + table + bytes(64 * extra)
 
 
 def cubin(data: bytes) -> None:

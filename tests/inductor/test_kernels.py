@@ -81,6 +81,12 @@ def test_the_smallest_cubin() -> None:
     assert resources(good_cubin()).spills == 4
 
 
+def test_a_cubin_of_too_many_sections_is_not_walked_through() -> None:
+    few, many = good_cubin(extra=100), good_cubin(extra=60_000)
+    assert resources(few) == Resources(40, 16)
+    assert resources(many) == Resources()
+
+
 def test_a_cut_cubin_is_unknown(corpus: Path) -> None:
     data = next((corpus / "cuda-maxautotune_mlp-cold1").rglob("*.cubin")).read_bytes()
     assert resources(data).registers
