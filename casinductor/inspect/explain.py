@@ -20,7 +20,7 @@ from casinductor.inspect.view import View, look_at
 from casinductor.store.journal import Record, listed, read_record
 from casinductor.store.names import CacheId
 from casinductor.store.store import Store
-from casinductor.warmup import Rebuilt, WarmupReport, from_record
+from casinductor.warmup import Rebuilt, WarmupReport, from_record, split
 
 _KINDS = (Kind.FXGRAPH.value, Kind.AOTAUTOGRAD.value, Kind.CPP.value)
 #: Among so many of the newest warm-ups the one to explain is looked for.
@@ -157,7 +157,7 @@ def _rebuilt(run: WarmupReport, view: View) -> list[Cause]:
     """What was compiled although nothing that missed accounts for it."""
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     for item in run.rebuilt:
-        groups[_cause_of(item, view)].append(item.path)
+        groups[_cause_of(item, run, view)].append(item.path)
     causes = [
         Cause(kind, f"{len(paths)} {_SAID.get(kind, 'kernels rebuilt')}: {why}", -1.0, paths)
         for (kind, why), paths in groups.items()
@@ -174,15 +174,25 @@ def _rebuilt(run: WarmupReport, view: View) -> list[Cause]:
 _SAID = {"moved cache": "kernels tuned again"}
 
 
-def _cause_of(item: Rebuilt, view: View) -> tuple[str, str]:
-    """A cause's kind and text; a kernel that nobody stored may be stored under another name."""
+def _cause_of(item: Rebuilt, run: WarmupReport, view: View) -> tuple[str, str]:
+    """A cause's kind and text; a kernel that nobody stored may be stored under another name.
+
+    Not if that name was made or read by this run too: torch itself compiles some of its probes
+    twice, with other flags.
+    """
     kind = item.cause or "absent"
     if item.kind != "cpp" or kind != "absent":
         return kind, item.why
     stem = item.path.removesuffix(".so")
-    sources = {i.version.id: i.fact.get("source") for i in view.of(Kind.CPP.value)}
-    source = sources.get(stem)
-    if source and any(other == source for name, other in sources.items() if name != stem):
+    items = view.of(Kind.CPP.value)
+    source = next((i.fact.get("source") for i in items if i.version.id == stem), None)
+    used = set(split(run.used))
+    others = {
+        i.fact.get("source")
+        for i in items
+        if i.version.origin != run.manifest and i.version.content[:8].hex() not in used
+    }
+    if source and source in others:
         return "command", (
             "the same source is stored under another name, so the command that compiles it "
             "differs (compiler, flags, paths of Python's or torch's headers)"

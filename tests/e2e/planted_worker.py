@@ -91,14 +91,20 @@ def prepare(planted: str, root: str, torch):
         told = {**CacheBase.get_system(), "device": {"name": "NVIDIA H100"}}
         CacheBase.get_system = staticmethod(lambda: told)
     elif planted == "missing":
-        (library,) = list(Path(root).glob("*/*.main.so"))[:1]
-        library.unlink()
+        (library,) = [path for path in Path(root).glob("*/*.main.so") if b"_cosf" in unseen(path)]
+        library.unlink()  # that of ``plain``
 
     def undo() -> None:
         torch._inductor.config.epilogue_fusion = True
         CacheBase.get_system = staticmethod(system)
 
     return undo
+
+
+def unseen(path: Path) -> bytes:
+    """A file's bytes, read without moving its access time."""
+    with open(os.open(path, os.O_RDONLY | os.O_NOATIME), "rb") as file:
+        return file.read()
 
 
 def plain(x, a):
