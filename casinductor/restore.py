@@ -42,7 +42,6 @@ from casinductor.store.union import File, Union, Version, files, paths, resolve,
 from casinductor.worker.ownership import Record, StampTuple, read_records, write_record
 from casinductor.worker.staging import Staged, Staging, staging
 
-_ATTEMPTS = 6
 _LATELY_NS = 3_600 * 10**9
 
 
@@ -118,36 +117,52 @@ class Restoration:
         return Restored(self.report, {g: v.content for g, v in union.groups.items()}, own)
 
     def _restore(self, found: list[Version]) -> Union:
-        """Resolve, fetch, and on losses try again with what is left, a few times."""
-        for attempt in range(_ATTEMPTS):
-            lost = lost_versions(self.store.catalog, found, self.unusable)
-            intact = [version for version in found if version.row not in lost]
-            union = resolve(intact, self._judge)
-            everything = resolve(found, self._judge) if lost else union
-            self.report.lost = len(everything.groups.keys() - union.groups.keys())
-            self.report.refused = {
-                why: len({version.id for version in those}) for why, those in union.refused.items()
-            }
+        """Resolve, fetch, and on losses try again with what is left.
+
+        Beside busy collectors one group may stand in many manifests whose packs are gone. Every
+        round learns of such places or of newer manifests, so only the deadline bounds them.
+        """
+        first = self.store.catalog.inherited
+        while True:
+            self.deadline.check()
+            union = self._resolve(found)
             losses = self._materialize(self._tasks(union))
             if not losses.blobs:
-                break
-            if attempt == 0 and self.store.catalog.inherited:
-                found = self._reread()
-                continue
-            if losses.packs and self._moved():
+                return union
+            if first:
+                first, found = False, self._reread()
+            elif losses.packs and self._moved():
                 found = versions(self.store.catalog, self.cache)
-                continue
-            self.store.quarantine(losses)
-            self.unusable.packs |= losses.packs
-            self.unusable.frames |= {(frame.pack, frame.offset) for frame in losses.frames}
-            self.report.damage += [
-                f"pack {frame.pack} at byte {frame.offset}: {reason}"
-                for frame, reason in losses.frames.items()
-            ]
-            self.report.damage += [f"pack {pack} is gone" for pack in sorted(losses.packs)]
-            self.report.damage += losses.failures
-            self.unusable.spots |= losses.spots
+            elif not self._give_up(losses):
+                return union
+
+    def _resolve(self, found: list[Version]) -> Union:
+        """The union of what can be had, with what cannot in the report."""
+        lost = lost_versions(self.store.catalog, found, self.unusable)
+        intact = [version for version in found if version.row not in lost]
+        union = resolve(intact, self._judge)
+        everything = resolve(found, self._judge) if lost else union
+        self.report.lost = len(everything.groups.keys() - union.groups.keys())
+        self.report.refused = {
+            why: len({version.id for version in those}) for why, those in union.refused.items()
+        }
         return union
+
+    def _give_up(self, losses: Losses) -> bool:
+        """Mark and report the places that were lost; False if all of them were known."""
+        self.store.quarantine(losses)
+        self.report.damage += [
+            f"pack {frame.pack} at byte {frame.offset}: {reason}"
+            for frame, reason in losses.frames.items()
+        ]
+        gone = losses.packs - self.unusable.packs
+        self.report.damage += [f"pack {pack} is gone" for pack in sorted(gone)]
+        self.report.damage += losses.failures
+        before = len(self.unusable.packs), len(self.unusable.spots)
+        self.unusable.packs |= losses.packs
+        self.unusable.frames |= {(frame.pack, frame.offset) for frame in losses.frames}
+        self.unusable.spots |= losses.spots
+        return before != (len(self.unusable.packs), len(self.unusable.spots))
 
     def _reread(self) -> list[Version]:
         """Blame the catalog before the store: read this cache's manifests anew."""

@@ -29,8 +29,8 @@ from casinductor.store.health import bad_packs, lost_versions
 from casinductor.store.manifest import Artifact, content_of
 from casinductor.store.names import CacheId
 from casinductor.store.pack import BREAK, Blob
-from casinductor.store.publish import Published, publish
-from casinductor.store.store import Findings, Store
+from casinductor.store.publish import Published, conflicts, packs_of, publish
+from casinductor.store.store import RECHECKED, Findings, Store
 from casinductor.store.union import Union, paths, resolve, versions
 from casinductor.worker.ownership import Record, read_records
 from casinductor.worker.snapshot import Snapshot
@@ -100,6 +100,8 @@ class Synchronization:
         self._graphs = Graphs(root, self._walk)
         self._groups: dict[str, list[Found]] = {}
         self._claimed: set[str] = set()  # one directory may hold equivalent entries
+        self._packs: dict[int, set[tuple[str, int]]] = {}  # of each manifest, when last looked
+        self._relied: set[int] = set()  # manifests whose groups need not be published again
 
     def run(self) -> tuple[SyncReport, Snapshot | None]:
         """Publish; returns the report and, where there was one, the snapshot as of now.
@@ -144,11 +146,11 @@ class Synchronization:
             self.store.prepare_to_write()  # a store that does not exist yet
         self.store.recheck(self.cache, self.findings, self.deadline)
         self.store.refresh(self.cache.gpu, self.cache.key, self.findings, self.deadline)
-        self.unusable.packs |= bad_packs(self.store, self.cache)
+        self.unusable.packs |= bad_packs(self.store, self.cache, RECHECKED)
 
     def _union(self) -> Union:
         found = versions(self.store.catalog, self.cache)
-        lost = lost_versions(self.store.catalog, found, self.unusable)
+        lost = lost_versions(self.store.catalog, found, self.unusable, elsewhere=False)
         condemned = self.unusable.manifests
         intact = (v for v in found if v.row not in lost and v.published not in condemned)
         return resolve(intact, lambda demands: refusal(demands, self.worker))
@@ -185,9 +187,10 @@ class Synchronization:
 
     def _publish(self, touched: dict[str, bool]) -> Published:
         union = self._seen = self._union()
+        self._packs, self._relied = packs_of(self.store, self.cache), set()
         candidates = self._candidates(touched, union)
         if not candidates:
-            return Published()
+            return Published(conflicts=conflicts(self.store, self._relied_packs()))
         self.store.prepare_to_write()
         scope = self.cache.gpu
         self.store.refresh(scope, None, self.findings, self.deadline)
@@ -200,7 +203,17 @@ class Synchronization:
             lambda: [self._group(c) for c in candidates if _really_new(c)],
             root=self.root,
             producer={"fingerprint": self.worker.as_dict()},
+            relied=self._relied_packs,
         )
+
+    def _relied_packs(self) -> set[tuple[str, int]]:
+        """What must be there for the groups that this sync leaves to manifests of others.
+
+        Their author may be at work still: its own handshake may fail, and it may die before it
+        publishes them again. The packs are those of the moment when it was decided to rely on them,
+        as the manifests may be gone from the catalog since.
+        """
+        return set().union(*(self._packs.get(row, ()) for row in self._relied))
 
     def _candidates(self, touched: dict[str, bool], union: Union) -> list[Candidate]:
         """The groups to look into, in the order in which they are read."""
@@ -257,6 +270,7 @@ class Synchronization:
             candidate.replaces = [known]  # it had the cache's version and changed it
             return True
         self.report.equivalent += 1
+        self._relied.add(live.manifest)
         return False
 
     def _whole(self, candidate: Candidate) -> bool:
@@ -338,6 +352,8 @@ class Synchronization:
         if candidate.id in union.groups or candidate.id in self._claimed:
             self.report.equivalent += 1
             candidate.dropped = True
+        if candidate.id in union.groups:
+            self._relied.add(union.groups[candidate.id].manifest)
         self._claimed.add(candidate.id)
 
     def _group(self, candidate: Candidate) -> NewGroup:

@@ -27,6 +27,19 @@ def test_a_race_of_processes(tmp_path: Path, caches: int) -> None:
     nothing_lost(race.run(48, 12, caches, tmp_path / "race"))
 
 
+def test_a_race_of_slow_syncs(tmp_path: Path) -> None:
+    nothing_lost(race.run(16, 8, 4, tmp_path / "race", slow=1.0))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_a_long_race_of_slow_syncs(tmp_path: Path) -> None:
+    figures = race.run(600, 10, 4, tmp_path / "race", slow=1.0)
+    print(figures)
+    assert figures["acknowledged_syncs"] == 600
+    nothing_lost(figures)
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("caches", [1, 50])

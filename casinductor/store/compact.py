@@ -11,7 +11,7 @@ from typing import Any
 
 from casinductor.deadline import Deadline
 from casinductor.errors import CacheNotFound, Damaged, StoreUnavailable
-from casinductor.store.fetch import Unusable
+from casinductor.store.fetch import BlobsLost, PlacedBlob, Unusable
 from casinductor.store.frame import Codec
 from casinductor.store.gc import Wait, grace_of, pause, retire
 from casinductor.store.health import Pause, bad_packs, proven
@@ -85,8 +85,11 @@ def _rewrite_all(store: Store, cache: CacheId, level: int, again: Pause) -> Rewr
     """Rewrite every manifest of the cache; if another compaction takes them away, start over.
 
     A blob that cannot be had is looked for again once listings must be fresh: it may have moved.
+    Only places that failed twice count as lost.
     """
     waited = False
+    doubted: set[PlacedBlob] = set()
+    lost: set[PlacedBlob] = set()
     while True:
         old = _visible(store, cache)
         barred, suspects = store.unusable(), Unusable()
@@ -94,17 +97,22 @@ def _rewrite_all(store: Store, cache: CacheId, level: int, again: Pause) -> Rewr
         suspects.packs = (barred.packs - barred.manifests) | gone
         suspects.frames = set(barred.frames)
         unreadable = proven(store, cache, old, suspects, again)
+        unreadable.spots |= lost
         barred.packs |= gone
         try:
             return rewrite(store, cache, old, Terms(barred, unreadable, level))
-        except (Damaged, StoreUnavailable):
+        except (Damaged, StoreUnavailable) as error:
             store.refresh(cache.gpu, cache.key, Findings(), Deadline(None))
-            if old <= _visible(store, cache):
-                if waited:
-                    raise
-                again()
-                waited = True
-                store.refresh(cache.gpu, cache.key, Findings(), Deadline(None))
+            if not old <= _visible(store, cache):
+                continue
+            spots = error.spots if isinstance(error, BlobsLost) else set()
+            if waited and not spots:
+                raise
+            lost |= spots & doubted
+            doubted |= spots
+            waited = True
+        again()
+        store.refresh(cache.gpu, cache.key, Findings(), Deadline(None))
 
 
 def _visible(store: Store, cache: CacheId) -> set[str]:

@@ -48,6 +48,10 @@ class Located(NamedTuple):
     size: int
 
 
+#: A blob in one of its places: pack ULID, offset of the frame, hash.
+PlacedBlob = tuple[str, int, bytes]
+
+
 class Opened(NamedTuple):
     """A decompressed frame, the verified blobs in it, and its stored size."""
 
@@ -66,7 +70,7 @@ class Losses:
     blobs: set[bytes] = field(default_factory=set)
     packs: set[str] = field(default_factory=set)
     frames: dict[FrameRef, str] = field(default_factory=dict)
-    spots: set[tuple[str, int, bytes]] = field(default_factory=set)
+    spots: set[PlacedBlob] = field(default_factory=set)
     failures: list[str] = field(default_factory=list)
 
 
@@ -78,7 +82,7 @@ class Unusable:
 
     packs: set[str] = field(default_factory=set)
     frames: set[tuple[str, int]] = field(default_factory=set)
-    spots: set[tuple[str, int, bytes]] = field(default_factory=set)
+    spots: set[PlacedBlob] = field(default_factory=set)
     manifests: set[str] = field(default_factory=set)
 
     def __bool__(self) -> bool:
@@ -263,27 +267,42 @@ def _lose_blobs(frame: FrameRef, blobs: list[Located], losses: Losses) -> None:
     losses.spots.update((frame.pack, frame.offset, blob.hash) for blob in blobs)
 
 
-def read_blobs(
-    backend: Backend, catalog: Catalog, hashes: list[bytes], unusable: Unusable
-) -> dict[bytes, bytes]:
-    """The bytes of blobs wherever they lie, all in memory.
+class BlobsLost(Damaged):
+    """Blobs that no place holds; ``spots`` are the places (pack, frame offset, hash) tried."""
 
-    Raises :class:`Damaged` for a loss, and StoreUnavailable where the store failed instead.
+    def __init__(self, sentence: str, spots: set[PlacedBlob] | None = None) -> None:
+        super().__init__(sentence)
+        self.spots = spots or set()
+
+
+def read_blobs(
+    backend: Backend, catalog: Catalog, hashes: Iterable[bytes], unusable: Unusable
+) -> dict[bytes, bytes]:
+    """The bytes of blobs wherever they lie, all in memory; each place that fails has another tried.
+
+    Raises :class:`BlobsLost`, and StoreUnavailable where the store failed instead.
     """
-    places = locate(catalog, hashes, unusable)
-    plan: Plan = defaultdict(list)
-    for reference, located in places.values():
-        plan[reference].append(located)
-    losses = Losses(blobs={digest for digest in hashes if digest not in places})
     found: dict[bytes, bytes] = {}
-    for raw, blobs, _ in fetch(backend, plan, losses, Deadline(None)):
-        for blob in blobs:
-            found[blob.hash] = raw[blob.offset : blob.offset + blob.size]
-    if losses.failures:
-        raise StoreUnavailable(losses.failures[0])
-    if losses.blobs:
-        raise Damaged(
-            f"{len(losses.blobs)} blobs of {backend.url} are missing or bad, so nothing that "
-            "needs them can be rewritten"
+    missing = set(hashes)
+    tried = Unusable(set(unusable.packs), set(unusable.frames), set(unusable.spots))
+    while missing:
+        losses = Losses()
+        plan: Plan = defaultdict(list)
+        for reference, located in locate(catalog, missing, tried).values():
+            plan[reference].append(located)
+        for raw, blobs, _ in fetch(backend, plan, losses, Deadline(None)):
+            for blob in blobs:
+                found[blob.hash] = raw[blob.offset : blob.offset + blob.size]
+        if losses.failures:
+            raise StoreUnavailable(losses.failures[0])
+        missing -= found.keys()
+        if not losses.spots - tried.spots:
+            break
+        tried.spots |= losses.spots
+    if missing:
+        raise BlobsLost(
+            f"{len(missing)} blobs of {backend.url} are missing or bad, so nothing that needs "
+            "them can be rewritten",
+            tried.spots - unusable.spots,
         )
     return found

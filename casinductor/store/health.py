@@ -7,6 +7,7 @@ nothing but marks in quarantine.
 
 from __future__ import annotations
 
+import random
 from array import array
 from collections.abc import Callable, Iterable
 
@@ -31,8 +32,14 @@ from casinductor.store.union import Version
 Pause = Callable[[], None]
 
 
-def lost_versions(catalog: Catalog, found: Iterable[Version], unusable: Unusable) -> set[int]:
-    """The rows of those versions that need a blob which only unusable places hold."""
+def lost_versions(
+    catalog: Catalog, found: Iterable[Version], unusable: Unusable, *, elsewhere: bool = True
+) -> set[int]:
+    """The rows of those versions that need a blob which only unusable places hold.
+
+    Without ``elsewhere`` only the places that their own manifests name count: who acknowledges
+    relies on packs that were looked at, not on any that some manifest mentions.
+    """
     if not unusable:
         return set()
     rows_of: dict[int, set[int]] = {}
@@ -40,13 +47,13 @@ def lost_versions(catalog: Catalog, found: Iterable[Version], unusable: Unusable
         rows_of.setdefault(version.manifest, set()).add(version.row)
     lost: set[int] = set()
     for manifest, rows in rows_of.items():
-        gone = _lost_blobs(catalog, manifest, unusable)
+        gone = _lost_blobs(catalog, manifest, unusable, elsewhere)
         if gone:
             lost |= {row for row, blobs in _blobs_of(catalog, manifest) if gone & blobs} & rows
     return lost
 
 
-def _lost_blobs(catalog: Catalog, manifest: int, unusable: Unusable) -> set[int]:
+def _lost_blobs(catalog: Catalog, manifest: int, unusable: Unusable, elsewhere: bool) -> set[int]:
     barred = {
         index
         for index, frame in frame_rows(catalog, manifest).items()
@@ -67,8 +74,8 @@ def _lost_blobs(catalog: Catalog, manifest: int, unusable: Unusable) -> set[int]
         for i, frame in enumerate(table.frame)
         if frame in barred or (frame in frames and (*frames[frame], table.hash(i)) in spots)
     }
-    elsewhere = locate(catalog, set(suspects.values()), unusable)
-    return {index for index, digest in suspects.items() if digest not in elsewhere}
+    others = locate(catalog, set(suspects.values()), unusable) if elsewhere else {}
+    return {index for index, digest in suspects.items() if digest not in others}
 
 
 def _blobs_of(catalog: Catalog, manifest: int) -> Iterable[tuple[int, set[int]]]:
@@ -79,9 +86,10 @@ def _blobs_of(catalog: Catalog, manifest: int) -> Iterable[tuple[int, set[int]]]
         yield row, set(array("I", blobs))
 
 
-def bad_packs(store: Store, cache: CacheId) -> set[str]:
+def bad_packs(store: Store, cache: CacheId, most: int | None = None) -> set[str]:
     """Packs that the cache's manifests name and that are gone, cut short or without their end.
 
+    At most ``most`` of them are looked at, chosen at random.
     A damaged pack is marked in quarantine, so that every worker stores its blobs anew.
     """
     rows = store.catalog.db.execute(
@@ -89,6 +97,8 @@ def bad_packs(store: Store, cache: CacheId) -> set[str]:
         " WHERE m.gpu = ? AND m.key = ?",
         (cache.gpu, cache.key),
     ).fetchall()
+    if most is not None and len(rows) > most:
+        rows = random.sample(rows, most)
     bad = set()
     for ulid, size in rows:
         try:

@@ -7,7 +7,7 @@ and uncondemned *after* the manifest could be seen, so no collector that obeys t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,9 @@ from casinductor.store.manifest import Manifest, encode
 from casinductor.store.names import CacheId
 from casinductor.store.pack import Blob, write_packs
 from casinductor.store.store import Store
+
+#: Packs by ULID and size in bytes.
+Packs = Collection[tuple[str, int]]
 
 
 @dataclass
@@ -42,11 +45,13 @@ def publish(
     codec: Codec = Codec.LZ4,
     level: int = 12,
     replaced: list[str] | None = None,
+    relied: Callable[[], Packs] = list,
 ) -> Published:
     """Store ``blobs``, then the manifest of what ``groups()`` says once they are consumed.
 
-    A conflict names packs that the manifest relies on and a collector condemned meanwhile, or
-    that are gone: the caller stores those blobs anew and publishes again.
+    A conflict names packs that the manifest relies on, or ``relied()`` says the caller does, and a
+    collector condemned meanwhile, or that are gone: the caller stores those blobs anew and
+    publishes again.
     """
     packs = list(
         write_packs(
@@ -63,7 +68,7 @@ def publish(
     if not finished and not replaced:
         for pack in packs:  # nobody can know their names
             store.backend.delete(names.pack(pack.ulid))
-        return Published()
+        return Published(conflicts=conflicts(store, relied()))
     sizes = dict(draft.pack_sizes)
     sizes.update(store.catalog.db.execute("SELECT ulid, size FROM pack"))
     sizes.update((pack.ulid, pack.size) for pack in packs)
@@ -73,19 +78,33 @@ def publish(
     data = encode(manifest, codec)
     written += store.backend.put(cache.manifest(manifest.ulid), [data])
     store.catalog.add(manifest, len(data))
-    named = [(pack.ulid, pack.size) for pack in manifest.packs]
-    return Published(manifest, written, conflicts(store, named))
+    named = {(pack.ulid, pack.size) for pack in manifest.packs}
+    return Published(manifest, written, conflicts(store, named.union(relied())))
 
 
-def conflicts(store: Store, packs: Iterable[tuple[str, int]]) -> set[str]:
-    """Packs (ULID, size) of a published manifest that cannot be relied on.
+def conflicts(store: Store, packs: Packs) -> set[str]:
+    """Packs (ULID, size) of published manifests that cannot be relied on.
 
     Tombstones are listed first: a pack is there longer than its tombstone is missing.
     """
+    if not packs:
+        return set()
     condemned = store.condemned()
     return {
         ulid for ulid, size in packs if ulid in condemned or not pack_is_there(store, ulid, size)
     }
+
+
+def packs_of(store: Store, cache: CacheId) -> dict[int, set[tuple[str, int]]]:
+    """The packs (ULID, size) that each manifest of a cache names, by its catalog row."""
+    found: dict[int, set[tuple[str, int]]] = {}
+    for row, ulid, size in store.catalog.db.execute(
+        "SELECT p.manifest, p.ulid, p.size FROM pack p JOIN manifest m ON m.id = p.manifest"
+        " WHERE m.gpu = ? AND m.key = ?",
+        (cache.gpu, cache.key),
+    ):
+        found.setdefault(row, set()).add((ulid, size))
+    return found
 
 
 def unreliable(store: Store, ulid: str) -> bool:

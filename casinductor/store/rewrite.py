@@ -140,7 +140,7 @@ def _blobs(
         chosen = [(v, f) for v in living for f in members[v.row] if f.needed is needed]
         for batch in _batches(chosen):
             hashes = {tables[f.manifest].hash(i) for _, f in batch for i in f.blobs}
-            absent = sorted(draft.absent(hashes))  # the others stay where they are, unread
+            absent = draft.absent(hashes)  # the others stay where they are, unread
             content = read_blobs(store.backend, store.catalog, absent, unusable)
             for version, file in batch:
                 table = tables[file.manifest]

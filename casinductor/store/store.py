@@ -36,8 +36,8 @@ from casinductor.store.ulid import is_ulid, new_ulid
 FORMAT_VERSION = 1
 #: How many manifests a sync reads again at most.
 RECHECKED = 16
-#: How often a listing is repeated while manifests vanish under the reader's eyes.
-_LISTINGS = 4
+#: How often a listing is repeated at most while manifests vanish under the reader's eyes.
+_LISTINGS = 64
 
 
 @dataclass
@@ -109,6 +109,7 @@ class Store:
         raises.
         """
         for _ in range(_LISTINGS):
+            deadline.check()
             before = findings.vanished
             listed = self._refresh(gpu, key, findings, deadline)
             if findings.vanished == before:

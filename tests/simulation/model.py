@@ -1,9 +1,10 @@
 """A model of publishing and collecting, small enough to explore every state of it.
 
-Each worker publishes a group of its own that needs one blob; pack 0 holds that blob already, named
-by an old manifest that a collector is free to drop, so workers may lend it. Collectors may pick any
-pack. A listing shows the store as it was at any moment since the floor; completing a wait lifts the
-floor to the moment the wait began, which is what waiting for the staleness of listings buys.
+Each worker publishes a group of its own, or all the same one, that needs one blob; pack 0 holds
+that blob already, named by an old manifest that a collector is free to drop, so workers may lend
+it. A worker that finds its group published relies on that. Collectors may pick any pack. A listing
+shows the store as it was at any moment since the floor; completing a wait lifts the floor to the
+moment the wait began, which is what waiting for the staleness of listings buys.
 
 Safe means: a group that was acknowledged has a manifest, not hidden, whose pack is there.
 """
@@ -16,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 OLD = "old"  # the group of the manifest that may be dropped
+SHARED = "shared"  # the group of all workers that compile the same
 
 
 class Shot(NamedTuple):
@@ -62,6 +64,8 @@ class Rules:
     waits: int = 2
     tries: int = 2
     crashes: bool = True
+    same: bool = False  # all workers publish the same group
+    trusting: bool = False  # what another worker published needs no handshake
     packs_first: bool = False  # look at packs before tombstones
     lift: bool = False  # a collector that finds its pack in use takes the tombstone back
     mtime: bool = False  # no tombstones: old packs that nobody names may go
@@ -127,12 +131,20 @@ Put = Callable[[Actor, State], State]
 
 
 def _worker(state: State, rules: Rules, me: Actor, name: str, put: Put) -> Iterator[Step]:
-    now = state.now
+    now, group = state.now, SHARED if rules.same else name
     if me.at == "read":
-        choices = set()
+        choices, relied = set(), set()
         for shot in state.log:
             lent = {pack for _, pack, _ in shot.manifests} - shot.tombs - me.seen
-            choices |= lent & shot.packs or {-1}
+            there = {pack for g, pack, _ in shot.manifests if g == group} & lent
+            relied |= there
+            choices |= set() if there else lent & shot.packs or {-1}
+        for pack in sorted(relied):
+            if rules.trusting:
+                then = state._replace(acked=state.acked | {group})
+                yield name, "rely", put(me._replace(at="done"), then)
+            else:
+                yield name, "rely", put(me._replace(at="list tombstones", pack=pack), state)
         for pack in sorted(choices):
             at = "publish" if pack >= 0 and not rules.touch else "write pack"
             yield name, "read", put(me._replace(at=at, pack=pack), state)
@@ -146,10 +158,10 @@ def _worker(state: State, rules: Rules, me: Actor, name: str, put: Put) -> Itera
             then = then._replace(fresh=state.fresh + 1)
             yield name, "write pack", put(me._replace(at="publish", pack=pack), then)
     elif me.at == "publish":
-        manifests = now.manifests | {(name, me.pack, "")}
+        manifests = now.manifests | {(group, me.pack, "")}
         then = change(state, rules, now._replace(manifests=manifests))
         if rules.mtime:
-            then = then._replace(acked=then.acked | {name})
+            then = then._replace(acked=then.acked | {group})
             yield name, "publish", put(me._replace(at="done"), then)
         else:
             at = "check packs" if rules.packs_first else "list tombstones"
@@ -166,7 +178,7 @@ def _worker(state: State, rules: Rules, me: Actor, name: str, put: Put) -> Itera
                 at = "list tombstones" if rules.packs_first else "check packs"
                 yield name, me.at, put(me._replace(at=at), state)
             else:
-                then = state._replace(acked=state.acked | {name})
+                then = state._replace(acked=state.acked | {group})
                 yield name, me.at, put(me._replace(at="done"), then)
 
 
@@ -317,6 +329,10 @@ def _trace(
 SAFE = {
     "two workers, one collector": Rules(workers=2, collectors=1),
     "one worker, two collectors": Rules(workers=1, collectors=2),
+    "two workers of one group": Rules(workers=2, collectors=1, same=True),
+    "two workers of one group, stale listings": Rules(
+        workers=2, collectors=1, same=True, stale=True, tries=1
+    ),
     "one worker, stale listings": Rules(workers=1, collectors=1, stale=True),
     "two workers, stale listings": Rules(workers=2, collectors=1, stale=True, tries=1),
     "two collectors, stale listings": Rules(
@@ -333,6 +349,7 @@ UNSAFE = {
     "touching on reuse": replace(_BASE, mtime=True, touch=True),
     "packs before tombstones": replace(_BASE, packs_first=True),
     "lifting a tombstone": replace(_BASE, collectors=2, lift=True),
+    "trusting other workers": replace(_BASE, workers=2, same=True, trusting=True),
     "packs named by content": replace(_BASE, by_content=True, collectors=2),
     "a grace of one staleness": replace(_BASE, stale=True, waits=1),
     "hiding what is replaced": replace(_BASE, collectors=2, hide=True, crashes=True),

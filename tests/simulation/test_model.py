@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from casinductor import sync
 from casinductor.store import gc, publish, union
 from casinductor.store.names import CacheId, condemned
 from casinductor.store.publish import pack_is_there
@@ -102,15 +103,16 @@ class Replay:
         return self.fleet.start(who, collect)
 
     def lost(self) -> bool:
-        """Whether the worker was told that its group is safe, and it is not."""
-        worker = self.actors["worker 0"]
-        if worker.error is not None:
+        """Whether a worker was told that its group is safe, and it is not."""
+        workers = [client for who, client in self.actors.items() if who.startswith("worker")]
+        told = [client.result for client in workers if client.error is None]
+        if not told:
             return False
         self.world.now += 10 * STALENESS
         self.fleet.gc().finish()  # the next collector goes on with what it finds
         self.world.now += 10 * STALENESS
         there, _ = self.fleet.restore("one").finish()
-        return not worker.result.keys() <= there.keys()
+        return not all(result.keys() <= there.keys() for result in told)
 
     def close(self) -> None:
         shutil.rmtree(self.fleet.folder, ignore_errors=True)
@@ -146,6 +148,7 @@ def _is(client: Client, *wanted: str) -> bool:
 
 MOVES: dict[str, Callable[[Client], None]] = {
     "read": before("put packs/", "put manifests/"),
+    "rely": before("put packs/", "put manifests/"),
     "touch": lambda client: None,
     "write pack": until("put packs/"),
     "publish": until("put manifests/"),
@@ -184,6 +187,7 @@ def replayed(name: str, graces: int = 2, dies: str = "") -> bool:
 def test_the_real_code_survives_the_trace(name: str) -> None:
     assert not replayed(name)
     assert not replayed(name, dies="collector 0")
+    assert not replayed(name, dies="worker 0")
 
 
 def test_packs_before_tombstones_would_lose(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,6 +226,12 @@ def test_no_tombstones_would_lose(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_grace_of_one_staleness_would_lose() -> None:
     assert replayed("a grace of one staleness", graces=1)
+
+
+def test_trusting_other_workers_would_lose(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync, "bad_packs", lambda *_: set())
+    monkeypatch.setattr(sync.Synchronization, "_relied_packs", lambda _: set())
+    assert replayed("trusting other workers", dies="worker 0")
 
 
 def test_hiding_what_is_replaced_would_lose(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from casinductor.errors import CasinductorError
 from casinductor.settings import Settings
 from casinductor.store.collection import collect
 from casinductor.store.compact import compact
+from casinductor.store.filesystem import FilesystemBackend
 from casinductor.store.frame import blake3_digest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,6 +42,7 @@ class Plan:
     syncs: int
     processes: int
     caches: int
+    slow: float = 0.0
 
     def settings(self, local: Path) -> Settings:
         return Settings(
@@ -90,7 +92,23 @@ def note(plan: Plan, record: dict[str, Any]) -> None:
         file.write(json.dumps(record) + "\n")
 
 
+def slow_down(seconds: float) -> None:
+    """Let this process wait up to so long before each object it publishes.
+
+    That leaves collectors the time to condemn a pack before any manifest names it, again and again.
+    """
+    real, choose = FilesystemBackend.put, random.Random()
+
+    def put(self: FilesystemBackend, *arguments: Any, **options: Any) -> int:
+        time.sleep(choose.uniform(0, seconds))
+        return real(self, *arguments, **options)
+
+    FilesystemBackend.put = put  # type: ignore[method-assign]
+
+
 def syncer(plan: Plan) -> None:
+    if plan.slow:
+        slow_down(plan.slow)
     for index in range(plan.number, plan.syncs, plan.processes):
         local = Path(plan.folder) / "local" / f"sync{index}"
         make_tree(local, index)
@@ -128,9 +146,12 @@ def verify(plan: Plan, key: str, wanted: dict[str, str]) -> int:
     """Restore a cache and return how many acknowledged files are missing or wrong."""
     local = Path(plan.folder) / "local" / f"restore-{plan.role}{plan.number}"
     shutil.rmtree(local, ignore_errors=True)
-    Cache(key, settings=plan.settings(local)).restore("all")
+    report = Cache(key, settings=plan.settings(local)).restore("all")
     there = hashes(local) if local.is_dir() else {}
-    return sum(there.get(path) != digest for path, digest in wanted.items())
+    bad = sum(there.get(path) != digest for path, digest in wanted.items())
+    if bad:
+        print(f"{key}: {bad} of {len(wanted)} files missing or wrong; {report}", file=sys.stderr)
+    return bad
 
 
 def restorer(plan: Plan) -> None:
@@ -178,14 +199,14 @@ ROLES = {
 }
 
 
-def run(syncs: int, processes: int, caches: int, folder: Path) -> dict[str, Any]:
+def run(syncs: int, processes: int, caches: int, folder: Path, slow: float = 0.0) -> dict[str, Any]:
     """The whole race in ``folder``; returns the figures."""
     (folder / "log").mkdir(parents=True)
     roles = [("syncer", n) for n in range(processes)]
     helpers = [("compactor", 0), ("collector", 0), ("collector", 1), ("restorer", 0)]
     start = time.perf_counter()
     children = {
-        (role, number): _spawn(Plan(str(folder), role, number, syncs, processes, caches))
+        (role, number): _spawn(Plan(str(folder), role, number, syncs, processes, caches, slow))
         for role, number in [*helpers, *roles]
     }
     codes = {who: children[who].wait() for who in roles}
@@ -266,6 +287,7 @@ def main() -> None:
     parser.add_argument("--syncs", type=int, default=1000)
     parser.add_argument("--processes", type=int, default=64)
     parser.add_argument("--caches", type=int, default=1)
+    parser.add_argument("--slow", type=float, default=0.0, help="seconds a sync waits at most")
     parser.add_argument("--dir", type=Path, default=None)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -274,7 +296,7 @@ def main() -> None:
         ROLES[plan.role](plan)
         return
     with tempfile.TemporaryDirectory(prefix="casinductor-race-", dir=given.dir) as folder:
-        figures = run(given.syncs, given.processes, given.caches, Path(folder) / "race")
+        figures = run(given.syncs, given.processes, given.caches, Path(folder) / "race", given.slow)
     print(json.dumps(figures, indent=2))
     bad = figures["lost_files"] + figures["lost_files_after_gc"] + figures["bad_restores"]
     sys.exit(1 if bad or figures["crashed_processes"] else 0)
