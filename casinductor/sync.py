@@ -122,6 +122,7 @@ class Synchronization:
             if not published.conflicts:
                 break
             self.unusable.packs |= published.conflicts
+            self.store.refresh(self.cache.gpu, self.cache.key, self.findings, self.deadline)
         else:
             raise StoreUnavailable(
                 f"{self.cache}: collectors removed what was published {_ATTEMPTS} times in a row"
@@ -207,11 +208,8 @@ class Synchronization:
         )
 
     def _relied_packs(self) -> set[tuple[str, int]]:
-        """What must be there for the groups that this sync leaves to manifests of others.
-
-        Their author may be at work still: its own handshake may fail, and it may die before it
-        publishes them again. The packs are those of the moment when it was decided to rely on them,
-        as the manifests may be gone from the catalog since.
+        """What the groups need that this sync leaves to manifests of others, whose authors may die
+        before their own handshake; as of the union, as the catalog may have moved on since.
         """
         return set().union(*(self._packs.get(row, ()) for row in self._relied))
 
@@ -349,11 +347,11 @@ class Synchronization:
         elif not self.keep_equivalent:
             guards = blake3_digest(entry.guards.encode()).hex()[:16]
             candidate.id = f"{candidate.kind.value}/{entry.key}#{guards}"
-        if candidate.id in union.groups or candidate.id in self._claimed:
+        live = union.groups.get(candidate.id)
+        if live is not None or candidate.id in self._claimed:
             self.report.equivalent += 1
             candidate.dropped = True
-        if candidate.id in union.groups:
-            self._relied.add(union.groups[candidate.id].manifest)
+            self._relied.update([live.manifest] if live is not None else [])
         self._claimed.add(candidate.id)
 
     def _group(self, candidate: Candidate) -> NewGroup:
