@@ -32,7 +32,7 @@ from casinductor.store.pack import BREAK, Blob
 from casinductor.store.publish import Published, conflicts, packs_of, publish
 from casinductor.store.store import RECHECKED, Findings, Store
 from casinductor.store.union import Union, paths, resolve, versions
-from casinductor.worker.ownership import Record, read_records
+from casinductor.worker.ownership import brought, read_records
 from casinductor.worker.snapshot import Snapshot
 
 _ATTEMPTS = 6
@@ -166,7 +166,11 @@ class Synchronization:
         others = [record for name, record in records.items() if name != self._own_record]
         for path, file in found.items():
             if snapshot.changed(path, file):
-                if path not in snapshot.own and _brought(others, file) and not _read_since(file):
+                if (
+                    path not in snapshot.own
+                    and brought(others, file.path, file.stamp)
+                    and not _read_since(file)
+                ):
                     self.report.foreign += 1
                 else:
                     touched[path] = True
@@ -409,15 +413,6 @@ def _really_new(candidate: Candidate) -> bool:
     if candidate.dropped or not candidate.artifacts:
         return False
     return content_of(candidate.hashes) not in candidate.replaces
-
-
-def _brought(records: list[Record], file: Found) -> bool:
-    """Whether a restore of another cache put this very file there."""
-    for record in records:
-        known = record.files.get(file.path)
-        if known is not None and known[0][1] == file.stamp.mtime:
-            return known[0][3] == file.stamp.inode
-    return False
 
 
 def _read_since(file: Found) -> bool:

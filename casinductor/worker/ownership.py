@@ -7,6 +7,7 @@ re-read, never a wrong answer. One file per cache under ``.casinductor/owners``,
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 
 import msgspec
@@ -50,3 +51,15 @@ def read_records(root: str) -> dict[str, Record]:
                 with open(os.path.join(folder, name), "rb") as file:
                     records[name] = msgspec.msgpack.decode(file.read(), type=Record)
     return records
+
+
+def brought(records: Iterable[Record], path: str, stamp: StampTuple) -> bool:
+    """Whether a restore of one of these caches put this very file there.
+
+    Size and change time are left out, as setting access times moves the latter.
+    """
+    for record in records:
+        known = record.files.get(path)
+        if known is not None and known[0][1] == stamp[1]:
+            return known[0][3] == stamp[3]
+    return False
