@@ -215,7 +215,8 @@ class Synchronization:
         """What the groups need that this sync leaves to manifests of others, whose authors may die
         before their own handshake; as of the union, as the catalog may have moved on since.
         """
-        return set().union(*(self._packs.get(row, ()) for row in self._relied))
+        named = set().union(*(self._packs.get(row, ()) for row in self._relied))
+        return {pack for pack in named if pack[0] not in self.unusable.packs}  # none needs those
 
     def _candidates(self, touched: dict[str, bool], union: Union) -> list[Candidate]:
         """The groups to look into, in the order in which they are read."""

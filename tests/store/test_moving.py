@@ -11,8 +11,10 @@ from casinductor.deadline import Deadline
 from casinductor.errors import ObjectMissing
 from casinductor.store import names
 from casinductor.store.compact import compact
+from casinductor.store.fetch import Unusable
 from casinductor.store.filesystem import FilesystemBackend
 from casinductor.store.names import CacheId
+from casinductor.store.rewrite import Terms, rewrite
 from casinductor.store.store import Findings, Store
 from tests.conftest import Fleet, Tree, content
 
@@ -25,6 +27,15 @@ def alike(fleet: Fleet, worker: str) -> Tree:
     tree.kernel("ab")
     tree.module("ab")
     return tree
+
+
+def merge(store: Store, cache: CacheId) -> None:
+    """One manifest for all, its blobs where they are."""
+    store.refresh(cache.gpu, cache.key, Findings(), Deadline(None))
+    old = {ulid for _, ulid in store.catalog.known(cache.gpu, cache.key)}
+    rewrite(store, cache, old, Terms(Unusable(), lend=True))
+    for ulid in old:
+        store.backend.delete(cache.manifest(ulid))
 
 
 def left_behind(fleet: Fleet, key: str, worker: str) -> None:
@@ -67,6 +78,20 @@ def test_a_sync_relies_on_no_place_that_nobody_looked_at(fleet: Fleet, mentioned
     report = fleet.cache("reader").restore("all")
     assert report.lost == 0
     assert content(fleet.folder / "local/reader") == content(fleet.folder / "local/w")
+
+
+def test_a_sync_leaves_what_is_whole_to_a_manifest_that_lost_the_rest(fleet: Fleet) -> None:
+    tree = alike(fleet, "w")
+    fleet.cache("w").sync()
+    lost = set(fleet.files("*.pack"))
+    tree.kernel("cd")
+    fleet.cache("w").sync()
+    with_fresh_store(fleet.settings("c"), lambda store: merge(store, V1))
+    for pack in lost:
+        pack.unlink()
+    report = fleet.cache("w").sync()
+    assert report.groups_added == 2
+    assert fleet.cache("reader").restore("all").lost == 0
 
 
 def test_a_compaction_is_not_stopped_by_dead_places(fleet: Fleet, mentioned: Path) -> None:
