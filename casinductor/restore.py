@@ -122,15 +122,14 @@ class Restoration:
         Beside busy collectors one group may stand in many manifests whose packs are gone. Every
         round learns of such places or of newer manifests, so only the deadline bounds them.
         """
-        first = self.store.catalog.inherited
         while True:
             self.deadline.check()
             union = self._resolve(found)
             losses = self._materialize(self._tasks(union))
             if not losses.blobs:
                 return union
-            if first:
-                first, found = False, self._reread()
+            if self.store.catalog.inherited:
+                found = self._reread()
             elif losses.packs and self._moved():
                 found = versions(self.store.catalog, self.cache)
             elif not self._give_up(losses):
@@ -155,14 +154,13 @@ class Restoration:
             f"pack {frame.pack} at byte {frame.offset}: {reason}"
             for frame, reason in losses.frames.items()
         ]
-        gone = losses.packs - self.unusable.packs
+        gone, spots = losses.packs - self.unusable.packs, losses.spots - self.unusable.spots
         self.report.damage += [f"pack {pack} is gone" for pack in sorted(gone)]
         self.report.damage += losses.failures
-        before = len(self.unusable.packs), len(self.unusable.spots)
-        self.unusable.packs |= losses.packs
+        self.unusable.packs |= gone
         self.unusable.frames |= {(frame.pack, frame.offset) for frame in losses.frames}
-        self.unusable.spots |= losses.spots
-        return before != (len(self.unusable.packs), len(self.unusable.spots))
+        self.unusable.spots |= spots
+        return bool(gone or spots)
 
     def _reread(self) -> list[Version]:
         """Blame the catalog before the store: read this cache's manifests anew."""

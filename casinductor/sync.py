@@ -197,9 +197,8 @@ class Synchronization:
         if not candidates:
             return Published(conflicts=conflicts(self.store, self._relied_packs()))
         self.store.prepare_to_write()
-        scope = self.cache.gpu
-        self.store.refresh(scope, None, self.findings, self.deadline)
-        draft = Draft(self.store, scope, self.unusable)
+        self.store.refresh(self.cache.gpu, None, self.findings, self.deadline)
+        draft = Draft(self.store, self.cache.gpu, self.unusable)
         return publish(
             self.store,
             self.cache,
@@ -353,10 +352,11 @@ class Synchronization:
             guards = blake3_digest(entry.guards.encode()).hex()[:16]
             candidate.id = f"{candidate.kind.value}/{entry.key}#{guards}"
         live = union.groups.get(candidate.id)
+        if live is not None:
+            self._relied.add(live.manifest)
         if live is not None or candidate.id in self._claimed:
             self.report.equivalent += 1
             candidate.dropped = True
-            self._relied.update([live.manifest] if live is not None else [])
         self._claimed.add(candidate.id)
 
     def _group(self, candidate: Candidate) -> NewGroup:

@@ -156,8 +156,10 @@ def _follow(explained: list[Explained], here: list[Graph]) -> None:
 def _rebuilt(run: WarmupReport, view: View) -> list[Cause]:
     """What was compiled although nothing that missed accounts for it."""
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
+    sources = {i.version.id: i.fact.get("source") for i in view.of(Kind.CPP.value)}
+    others = _passed_over(run, view)
     for item in run.rebuilt:
-        groups[_cause_of(item, run, view)].append(item.path)
+        groups[_cause_of(item, sources, others)].append(item.path)
     causes = [
         Cause(kind, f"{len(paths)} {_SAID.get(kind, 'kernels rebuilt')}: {why}", -1.0, paths)
         for (kind, why), paths in groups.items()
@@ -174,24 +176,28 @@ def _rebuilt(run: WarmupReport, view: View) -> list[Cause]:
 _SAID = {"moved cache": "kernels tuned again"}
 
 
-def _cause_of(item: Rebuilt, run: WarmupReport, view: View) -> tuple[str, str]:
-    """A cause's kind and text; a kernel that nobody stored may be stored under another name.
+def _passed_over(run: WarmupReport, view: View) -> set[Any]:
+    """The sources of stored kernels that this run neither made nor read.
 
-    Not if that name was made or read by this run too: torch itself compiles some of its probes
-    twice, with other flags.
+    Those it made or read do not tell of another command: torch itself compiles some of its probes
+    twice from one source, with other flags.
+    """
+    used = set(split(run.used))
+    return {
+        i.fact.get("source")
+        for i in view.of(Kind.CPP.value)
+        if i.version.origin != run.manifest and i.version.content[:8].hex() not in used
+    }
+
+
+def _cause_of(item: Rebuilt, sources: dict[str, Any], others: set[Any]) -> tuple[str, str]:
+    """A cause's kind and text; a kernel that nobody stored may be stored under another name:
+    ``sources`` by name, and ``others``, those of kernels that were passed over.
     """
     kind = item.cause or "absent"
     if item.kind != "cpp" or kind != "absent":
         return kind, item.why
-    stem = item.path.removesuffix(".so")
-    items = view.of(Kind.CPP.value)
-    source = next((i.fact.get("source") for i in items if i.version.id == stem), None)
-    used = set(split(run.used))
-    others = {
-        i.fact.get("source")
-        for i in items
-        if i.version.origin != run.manifest and i.version.content[:8].hex() not in used
-    }
+    source = sources.get(item.path.removesuffix(".so"))
     if source and source in others:
         return "command", (
             "the same source is stored under another name, so the command that compiles it "
