@@ -25,12 +25,14 @@ from casinductor.observe import Observation
 from casinductor.reports import Progress, RestoreReport, SyncReport, no_progress
 from casinductor.restore import Restoration, Restored, record_name
 from casinductor.settings import Restore, Settings, default_state_dir
+from casinductor.store.address import open_backend
 from casinductor.store.backend import Backend
 from casinductor.store.catalog import Catalog, catalog_path
 from casinductor.store.checked import Checked
 from casinductor.store.journal import note_warmup
+from casinductor.store.merge import merge
 from casinductor.store.names import CacheId
-from casinductor.store.store import Store, open_backend
+from casinductor.store.store import Store
 from casinductor.store.union import CatalogDamaged
 from casinductor.sync import Synchronization
 from casinductor.warmup import WarmupReport, to_record
@@ -152,7 +154,7 @@ class Cache:
                 sweep_stages(self.root)
                 return self._materialize(store, mode, deadline)
 
-        return self._with_store(work)
+        return self._with_store(work, deadline)
 
     def _materialize(self, store: Store, mode: Restore, deadline: Deadline) -> Restored:
         worker = self._fingerprint()
@@ -171,7 +173,7 @@ class Cache:
             if not os.path.isdir(self.root):
                 return SyncReport(str(self.id)), None
             self._backend = store.backend
-            return Synchronization(
+            report, snapshot = Synchronization(
                 store,
                 self.id,
                 self.root,
@@ -183,11 +185,26 @@ class Cache:
                 progress=self.progress,
                 found=found,
             ).run()
+            report.merged = self._merge(store, deadline)
+            return report, snapshot
 
         if self.snapshot is None or not os.access(self.root, os.W_OK):
-            return self._with_store(work)  # the directory is only read, nothing is left in it
+            return self._with_store(work, deadline)  # the directory is only read
         with directory_lock(self.root, deadline):
-            return self._with_store(work)
+            return self._with_store(work, deadline)
+
+    def _merge(self, store: Store, deadline: Deadline) -> int:
+        """Merge the cache's manifests if they are many and half of the time is left; the sync is
+        acknowledged already and does not fail for it.
+        """
+        left, after = deadline.remaining(), self.settings.compact_after
+        if not after or (left is not None and left < (deadline.seconds or 0.0) / 2):
+            return 0
+        try:
+            return merge(store, self.id, after, deadline)
+        except CasinductorError as error:
+            logger.warning("%s: its manifests were not merged: %s", self.id, error)
+            return 0
 
     def _keep(self, warmup: WarmupReport, report: SyncReport) -> None:
         """Keep the warm-up beside its sync, which was acknowledged and does not fail for it."""
@@ -202,8 +219,8 @@ class Cache:
     def _fingerprint(self) -> Fingerprint:
         return worker_fingerprint()
 
-    def _with_store(self, work: Callable[[Store], T]) -> T:
-        return with_store(self.settings, work)
+    def _with_store(self, work: Callable[[Store], T], deadline: Deadline) -> T:
+        return with_store(self.settings, work, deadline.remaining())
 
     def _take_snapshot(self, restored: Restored) -> None:
         try:
@@ -214,9 +231,11 @@ class Cache:
         self._observe(restored.report)
 
 
-def with_store(settings: Settings, work: Callable[[Store], T]) -> T:
-    """Run ``work`` on the store; where its catalog proves damaged, again on an empty one."""
-    backend = open_backend(settings.store)
+def with_store(settings: Settings, work: Callable[[Store], T], seconds: float | None = None) -> T:
+    """Run ``work``, which has ``seconds`` in all, on the store; where its catalog proves damaged,
+    again on an empty one.
+    """
+    backend = open_backend(settings.store, seconds)
     catalog = Catalog(catalog_path(settings.state_dir or default_state_dir(), backend.url))
     try:
         try:

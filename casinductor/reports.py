@@ -73,7 +73,7 @@ class SyncReport:
     """A sync into ``cache``. ``manifest`` is the ULID published, None if there was nothing new;
     ``equivalent`` groups were stored by another worker before; ``foreign`` files belong to other
     caches; ``unstable`` files were still changing and are left for the next sync; ``warmup`` is
-    what happened since the restore, if there was one.
+    what happened since the restore, if there was one; ``merged`` manifests became one.
     """
 
     cache: str
@@ -92,6 +92,7 @@ class SyncReport:
     bytes_new: int = 0
     bytes_uploaded: int = 0
     attempts: int = 0
+    merged: int = 0
     damage: list[str] = field(default_factory=list)
     seconds: float = 0.0
     warmup: WarmupReport | None = None
@@ -110,4 +111,6 @@ class SyncReport:
         text += f" ({self.files_seen} files seen, {self.seconds:.2f} s)"
         if self.unstable:
             text += f"; {self.unstable} files still changing"
+        if self.merged:
+            text += f"; {self.merged} manifests merged"
         return "; ".join([text, *self.damage])

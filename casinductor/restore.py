@@ -35,6 +35,7 @@ from casinductor.store.fetch import (
 from casinductor.store.frame import blake3_digest
 from casinductor.store.health import lost_versions
 from casinductor.store.names import CacheId
+from casinductor.store.parallel import beside
 from casinductor.store.paths import check_mode, check_path
 from casinductor.store.reading import Tables
 from casinductor.store.store import Findings, Store
@@ -106,10 +107,12 @@ class Restoration:
         if not found:
             return Restored(self.report)
         self.report.source = "manifests"
+        noted = beside(lambda: self.store.note_use(self.cache), self.store.backend.parallel)
         for record in read_records(self.root).values():
             self._verified.update(record.files)
         union = self._restore(found)
         self._finish(union)
+        noted(self.deadline.remaining())
         own = paths(self.store.catalog, union.groups.values())
         if self.report.files_written or self._restamped:
             mine = {path: self._verified[path] for path in own.keys() & self._verified.keys()}
@@ -325,7 +328,6 @@ class Restoration:
         lines = sorted(f"{group}\0{v.content.hex()}" for group, v in union.groups.items())
         report.state = blake3_digest("\n".join(lines).encode()).hex() if lines else ""
         self._note_moved(union)
-        self.store.note_use(self.cache)
 
     def _note_moved(self, union: Union) -> None:
         """Say so when Triton's autotune results were found at another path, where they are lost."""

@@ -34,7 +34,8 @@ class Settings:
     path on all workers; ``gpu_type``: overrides detection; ``restore``: ``needed`` materializes
     what a cache hit reads, ``all`` everything; the deadlines are seconds;
     ``trace``: listen to torch's structured trace between a restore and a sync; ``warmups``: keep
-    records of warm-ups in the store.
+    records of warm-ups in the store; ``compact_after``: a sync that finds so many manifests of its
+    cache merges them, 0 for never.
     """
 
     store: str = DEFAULT_STORE
@@ -46,6 +47,7 @@ class Settings:
     state_dir: Path | None = None
     trace: bool = True
     warmups: bool = True
+    compact_after: int = 16
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -66,6 +68,7 @@ class Settings:
             state_dir=Path(state) if state else None,
             trace=_switch(text("TRACE"), "TRACE"),
             warmups=_switch(text("WARMUPS"), "WARMUPS"),
+            compact_after=_count(text("COMPACT_AFTER"), "COMPACT_AFTER", 16),
         )
 
 
@@ -82,6 +85,14 @@ def _switch(value: str | None, name: str) -> bool:
     if value not in (None, "0", "1"):
         raise InvalidName(f"CASINDUCTOR_{name} is {value!r}; it must be 0 or 1")
     return value != "0"
+
+
+def _count(value: str | None, name: str, default: int) -> int:
+    if value is None:
+        return default
+    if not value.isdecimal() or len(value) > 15:
+        raise InvalidName(f"CASINDUCTOR_{name} is {value!r}; it must be a whole number, 0 or more")
+    return int(value)
 
 
 def _seconds(value: str | None, name: str, default: float) -> float:

@@ -30,6 +30,7 @@ from casinductor.store.manifest import Artifact, content_of
 from casinductor.store.names import CacheId
 from casinductor.store.pack import BREAK, Blob
 from casinductor.store.publish import Published, conflicts, packs_of, publish
+from casinductor.store.relatives import read_relatives
 from casinductor.store.store import RECHECKED, Findings, Store
 from casinductor.store.union import Union, paths, resolve, versions
 from casinductor.worker.ownership import brought, read_records
@@ -197,7 +198,7 @@ class Synchronization:
         if not candidates:
             return Published(conflicts=conflicts(self.store, self._relied_packs()))
         self.store.prepare_to_write()
-        self.store.refresh(self.cache.gpu, None, self.findings, self.deadline)
+        read_relatives(self.store, self.cache, self.findings, self.deadline)
         draft = Draft(self.store, self.cache.gpu, self.unusable)
         return publish(
             self.store,
@@ -306,9 +307,8 @@ class Synchronization:
                         self.progress(done, total)
 
     def _needed(self, candidate: Candidate, file: Found) -> bool:
-        if candidate.kind is not Kind.TRITON:
-            return file.place.needed
-        return candidate.id.rpartition("/")[2] not in self._graphs.bundled()
+        bundled = candidate.id.rpartition("/")[2] in self._graphs.bundled()
+        return not bundled if candidate.kind is Kind.TRITON else file.place.needed
 
     def _read(
         self, candidate: Candidate, file: Found, union: Union, draft: Draft, needed: bool

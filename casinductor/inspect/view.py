@@ -18,10 +18,11 @@ from casinductor.deadline import Deadline
 from casinductor.errors import CacheNotFound
 from casinductor.inspect.facts import Fact, Facts
 from casinductor.settings import Settings, default_state_dir
+from casinductor.store.address import open_backend
 from casinductor.store.catalog import catalog_path
 from casinductor.store.journal import Record, records
 from casinductor.store.names import CacheId
-from casinductor.store.store import Findings, Store, open_backend
+from casinductor.store.store import Findings, Store
 from casinductor.store.ulid import is_ulid, ulid_ms
 from casinductor.store.union import Version, demands_of, versions
 

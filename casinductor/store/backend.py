@@ -34,10 +34,31 @@ class Backend(Protocol):
     def staleness(self) -> float:
         """Seconds by which a listing or a missing name may be out of date."""
 
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """The ways to publish that FORMAT may name for such a store."""
+
+    mode: str
+
+    @property
+    def parallel(self) -> int:
+        """How many requests in flight are worth their memory."""
+
+    @property
+    def appears_whole(self) -> bool:
+        """Whether an object is never seen half written."""
+
+    def probe(self) -> str:
+        """Find the mode to publish by, by trying; use it from now on and return it.
+
+        Raises :class:`~casinductor.errors.StoreUnavailable` where no mode would be safe.
+        """
+
     def put(self, name: str, parts: Iterable[bytes], *, durable: bool = True) -> int:
         """Publish the concatenation of ``parts`` under a fresh ``name``; return its bytes.
 
-        If ``parts`` raises, nothing is published. ``NameTaken`` if the name exists.
+        If ``parts`` raises, nothing is published. ``NameTaken`` if the name exists, unless it
+        holds these very bytes: then the backend may take that for its own success.
         """
 
     def get(self, name: str, limit: int = MAX_WHOLE_BYTES) -> bytes:
@@ -48,6 +69,11 @@ class Backend(Protocol):
 
     def size(self, name: str) -> int:
         """Bytes of the object; ``ObjectMissing`` if there is none."""
+
+    def list_from(self, prefix: str, start: str, most: int) -> list[Listed]:
+        """Some objects at any depth under ``prefix``: at most ``most`` of those whose names follow
+        ``start``, the nearest first, in an order of the backend's own; the result is sorted.
+        """
 
     def list(self, prefix: str, *, recursive: bool = False) -> list[Listed]:
         """Objects under ``prefix`` (which ends in ``/``), directly or at any depth; sorted."""

@@ -37,6 +37,7 @@ from casinductor.store.union import Version, covered, lineage, versions
 #: Rewriting what is left of a manifest can leave further packs with little use.
 _ROUNDS = 3
 _MARK_DAYS = 2
+_CLAIM_HOURS = 24
 
 
 @dataclass
@@ -270,6 +271,10 @@ def _tidy(store: Store, plan: Plan, spare_seconds: float) -> None:
     for item in store.backend.list(f"{names.QUARANTINE}/"):
         ulid = item.name.rpartition("/")[2].split(".")[0].split("-")[0]
         if item.name.endswith(".mark") and ulid not in there:
+            store.backend.delete(item.name)
+    for item in store.backend.list(f"{names.CLAIMS}/", recursive=True):
+        hour = item.name.rpartition("-")[2]
+        if not hour.isdecimal() or int(hour) < time.time() / 3600 - _CLAIM_HOURS:
             store.backend.delete(item.name)
     for item in store.backend.list(f"{names.PROBES}/"):
         if not _young(item.name.rpartition("/")[2], spare_seconds):

@@ -145,8 +145,9 @@ def locate(
 def fetch(backend: Backend, plan: Plan, losses: Losses, deadline: Deadline) -> Iterator[Opened]:
     """Read, decompress and verify all of ``plan``, in the order of packs and offsets.
 
-    One thread reads ahead by a request while two open frames, so that neither waits for the
-    caller. What fails is added to ``losses``. Raises :class:`DeadlineExceeded` only.
+    As many threads read ahead as the backend asks for, one at least, while two open frames, so
+    that neither waits for the caller. What fails is added to ``losses``. Raises
+    :class:`DeadlineExceeded` only.
     """
     requests = _requests(plan)
     if len(requests) == 1:  # nothing to read ahead of: threads would only cost
@@ -157,7 +158,8 @@ def fetch(backend: Backend, plan: Plan, losses: Losses, deadline: Deadline) -> I
             if stored is not None:
                 yield _verified(frame, stored, plan[frame], losses)
         return
-    reader = ThreadPoolExecutor(1, "casinductor-read")
+    readers = max(1, min(backend.parallel, len(requests)))
+    reader = ThreadPoolExecutor(readers, "casinductor-read")
     openers = ThreadPoolExecutor(_OPENERS, "casinductor-open")
     with reader, openers:
         reads = deque(requests)
@@ -166,7 +168,7 @@ def fetch(backend: Backend, plan: Plan, losses: Losses, deadline: Deadline) -> I
         try:
             while reads or reading or opening:
                 deadline.check()
-                while reads and len(reading) < 2:
+                while reads and len(reading) < max(2, readers):
                     frames = reads.popleft()
                     reading.append((frames, reader.submit(_read, backend, frames, plan, losses)))
                 if not opening:

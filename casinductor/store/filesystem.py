@@ -30,6 +30,8 @@ from casinductor.store.ulid import new_ulid
 
 Mode = Literal["link", "rename", "create"]
 MODES: tuple[Mode, ...] = ("link", "rename", "create")
+#: Requests in flight where each is a round trip to a server.
+_NETWORK_PARALLEL = 8
 
 #: NFS caches attributes and names for up to acdirmax = 60 s (nfs(5)); five times that.
 _NETWORK_STALENESS = 300.0
@@ -43,9 +45,11 @@ _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.E
 class FilesystemBackend:
     """A store in the directory ``root``, which need not exist yet."""
 
-    def __init__(self, root: Path, mode: Mode = "link") -> None:
+    modes = MODES
+
+    def __init__(self, root: Path, mode: str = "link") -> None:
         self.root = str(root)
-        self.mode: Mode = mode
+        self.mode = mode
 
     @property
     def url(self) -> str:
@@ -54,6 +58,14 @@ class FilesystemBackend:
     @property
     def staleness(self) -> float:
         return 0.0 if is_local(self.root) else _NETWORK_STALENESS
+
+    @property
+    def parallel(self) -> int:
+        return 1 if is_local(self.root) else _NETWORK_PARALLEL
+
+    @property
+    def appears_whole(self) -> bool:
+        return self.mode != "create"
 
     def put(self, name: str, parts: Iterable[bytes], *, durable: bool = True) -> int:
         path = self._path(name)
@@ -112,6 +124,26 @@ class FilesystemBackend:
             raise Damaged(f"{path} is not a regular file")
         return status.st_size
 
+    def list_from(self, prefix: str, start: str, most: int) -> list[Listed]:
+        found: list[Listed] = []
+        for item in self._in_order(prefix, start):
+            found.append(item)
+            if len(found) >= most:
+                break
+        return sorted(found)
+
+    def _in_order(self, folder: str, start: str) -> Iterator[Listed]:
+        """Objects below ``folder`` that follow ``start``, folder by folder in order of name."""
+        for entry in sorted(_scan(self._path(folder)), key=lambda entry: entry.name):
+            name = folder + entry.name
+            if entry.name.startswith(".") or (name <= start and not start.startswith(f"{name}/")):
+                continue
+            with suppress(FileNotFoundError):
+                if entry.is_dir(follow_symlinks=False):
+                    yield from self._in_order(f"{name}/", start)
+                elif entry.is_file(follow_symlinks=False):
+                    yield Listed(name, entry.stat(follow_symlinks=False).st_size)
+
     def list(self, prefix: str, *, recursive: bool = False) -> list[Listed]:
         if not os.path.isdir(self.root):
             if os.path.lexists(self.root) or not os.path.isdir(os.path.dirname(self.root)):
@@ -142,7 +174,7 @@ class FilesystemBackend:
         except OSError as error:
             raise store_error(error, "deleting", path, writing=True) from error
 
-    def probe(self) -> Mode:
+    def probe(self) -> str:
         """Find a publish mode that never overwrites, by trying; use it from now on and return it.
 
         Raises :class:`StoreUnavailable` where none holds: such a mount would lose data.

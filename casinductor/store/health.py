@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Callable, Iterable
 
 from casinductor.deadline import Deadline
-from casinductor.errors import CasinductorError, Damaged, ObjectMissing, StoreUnavailable
+from casinductor.errors import CasinductorError, Damaged, StoreUnavailable
 from casinductor.store import names
 from casinductor.store.catalog import Catalog
 from casinductor.store.fetch import (
@@ -26,6 +26,7 @@ from casinductor.store.fetch import (
 )
 from casinductor.store.names import CacheId
 from casinductor.store.pack import read_end
+from casinductor.store.parallel import at_once
 from casinductor.store.store import Store
 from casinductor.store.union import Version
 
@@ -99,21 +100,26 @@ def bad_packs(store: Store, cache: CacheId, most: int | None = None) -> set[str]
     ).fetchall()
     if most is not None and len(rows) > most:
         rows = random.sample(rows, most)
+    problems = at_once(lambda row: _pack_problem(store, *row), rows, store.backend.parallel)
     bad = set()
-    for ulid, size in rows:
-        try:
-            actual = store.backend.size(names.pack(ulid))
-            if actual != size:
-                raise Damaged(f"pack {ulid} has {actual} bytes instead of {size}")
-            read_end(store.backend, ulid, size)
-        except ObjectMissing:
-            bad.add(ulid)
-        except Damaged as error:
-            bad.add(ulid)
-            store.quarantine_pack(ulid, str(error))
-        except CasinductorError:
-            bad.add(ulid)
+    for (ulid, _), problem in zip(rows, problems, strict=True):
+        if problem is None:
+            continue
+        bad.add(ulid)
+        if isinstance(problem, Damaged):
+            store.quarantine_pack(ulid, str(problem))
     return bad
+
+
+def _pack_problem(store: Store, ulid: str, size: int) -> CasinductorError | None:
+    try:
+        actual = store.backend.size(names.pack(ulid))
+        if actual != size:
+            return Damaged(f"pack {ulid} has {actual} bytes instead of {size}")
+        read_end(store.backend, ulid, size)
+    except CasinductorError as error:
+        return error
+    return None
 
 
 def proven(

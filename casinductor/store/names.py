@@ -20,11 +20,12 @@ QUARANTINE = "quarantine"
 USES = "uses"
 PROBES = "probes"
 WARMUPS = "warmups"
+CLAIMS = "claims"
 MANIFEST_SUFFIX = ".manifest"
 PACK_SUFFIX = ".pack"
 WARMUP_SUFFIX = ".warmup"
 
-_RESERVED = {MANIFESTS, PACKS, CONDEMNED, QUARANTINE, USES, PROBES, WARMUPS, FORMAT}
+_RESERVED = {MANIFESTS, PACKS, CONDEMNED, QUARANTINE, USES, PROBES, WARMUPS, CLAIMS, FORMAT}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _MAX_PART = 200
@@ -66,6 +67,10 @@ class CacheId:
 
     def warmup(self, ulid: str) -> str:
         return f"{self.warmups}{ulid}{WARMUP_SUFFIX}"
+
+    def claim(self, ulid: str, hour: int) -> str:
+        """Elects one worker to merge manifests of which ``ulid`` is the oldest, in that hour."""
+        return f"{CLAIMS}/{self.gpu}/{self.key}/{ulid}-{hour}"
 
     @property
     def zip(self) -> str:

@@ -34,6 +34,8 @@ FRAME_BYTES = {Codec.LZ4: 1 << 20, Codec.ZSTD: 32 << 20, Codec.RAW: 1 << 20}
 GATHER_BYTES = 8 << 20
 #: Longer runs of bytes are cut into blobs of this size, which bounds a restore's memory.
 MAX_BLOB_BYTES = 4 << 20
+#: The last bytes of a pack are asked for at once, as they often hold the whole footer.
+_TAIL_BYTES = 64 << 10
 #: A footer has 40 to 80 bytes for each blob; this is the one of a million blobs and more.
 MAX_FOOTER_BYTES = 256 << 20
 
@@ -252,13 +254,17 @@ def read_end(backend: Backend, ulid: str, size: int) -> bytes:
     where = f"pack {ulid} of {backend.url}"
     if size < len(HEADER) + TRAILER.size:
         raise Damaged(f"{where} has {size} bytes, too few for a pack")
-    tail = next(iter(backend.get_ranges(name, [(size - TRAILER.size, TRAILER.size)])))
-    offset, length, magic = TRAILER.unpack(tail)
+    ahead = min(size, _TAIL_BYTES)
+    tail = next(iter(backend.get_ranges(name, [(size - ahead, ahead)])))
+    offset, length, magic = TRAILER.unpack(tail[-TRAILER.size :])
     if magic != TRAILER_MAGIC or offset + length + TRAILER.size != size:
         raise Damaged(f"{where} has a damaged end")
     if length > MAX_FOOTER_BYTES:
         raise Damaged(f"{where} announces a footer of {length} bytes")
-    sealed = next(iter(backend.get_ranges(name, [(offset, length)])))
+    if offset >= size - ahead:
+        sealed = tail[offset - (size - ahead) : -TRAILER.size]
+    else:
+        sealed = next(iter(backend.get_ranges(name, [(offset, length)])))
     payload = unseal(FOOTER_MAGIC, sealed, f"the footer of {where}")
     if ulid.encode() not in payload[:64]:
         raise Damaged(f"{where} is another pack")

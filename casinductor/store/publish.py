@@ -18,6 +18,7 @@ from casinductor.store.frame import Codec
 from casinductor.store.manifest import Manifest, encode
 from casinductor.store.names import CacheId
 from casinductor.store.pack import Blob, write_packs
+from casinductor.store.parallel import at_once
 from casinductor.store.store import Store
 
 #: Packs by ULID and size in bytes.
@@ -90,9 +91,13 @@ def conflicts(store: Store, packs: Packs) -> set[str]:
     if not packs:
         return set()
     condemned = store.condemned()
-    return {
-        ulid for ulid, size in packs if ulid in condemned or not pack_is_there(store, ulid, size)
-    }
+    order = sorted(packs)
+    there = at_once(
+        lambda pack: pack[0] not in condemned and pack_is_there(store, *pack),
+        order,
+        store.backend.parallel,
+    )
+    return {ulid for (ulid, _), found in zip(order, there, strict=True) if not found}
 
 
 def packs_of(store: Store, cache: CacheId) -> dict[int, set[tuple[str, int]]]:

@@ -23,6 +23,7 @@ from casinductor.store.manifest import Artifact
 from casinductor.store.names import CacheId
 from casinductor.store.pack import BREAK, FRAME_BYTES, Blob
 from casinductor.store.publish import Published, publish
+from casinductor.store.relatives import read_relatives
 from casinductor.store.store import Findings, Store
 from casinductor.store.union import File, Version, demands_of, files, versions, winner
 
@@ -36,7 +37,8 @@ class Terms:
 
     ``barred`` places are not relied on; ``unreadable`` spots are known to be lost, and the groups
     that need them are given up, as are those that ``keeps`` does not want. Blobs that lie
-    elsewhere stay there with ``lend``; else only compact packs lend, and only across caches.
+    elsewhere, in ``lendable`` packs if those are said, stay there with ``lend``; else only
+    compact packs lend, and only across caches.
     ``revive`` reads removed manifests and stands for none.
     """
 
@@ -44,8 +46,10 @@ class Terms:
     unreadable: Unusable = field(default_factory=Unusable)
     level: int = 12
     lend: bool = False
+    lendable: set[str] | None = None
     revive: bool = False
     keeps: Keeps | None = None
+    deadline: Deadline = field(default_factory=lambda: Deadline(None))
 
 
 @dataclass
@@ -83,7 +87,9 @@ def rewrite(store: Store, cache: CacheId, manifests: Iterable[str], terms: Terms
 
 
 def _publish(store: Store, cache: CacheId, result: Rewritten, terms: Terms) -> Published:
-    store.refresh(cache.gpu, None, Findings(), Deadline(None))  # drops rows, so before all else
+    store.refresh(cache.gpu, cache.key, Findings(), terms.deadline)  # drops rows, so first
+    if not terms.lend:
+        read_relatives(store, cache, Findings(), terms.deadline)
     found = versions(store.catalog, cache, even_removed=terms.revive)
     found = [v for v in found if v.published in result.replaced]
     if terms.keeps is not None:
@@ -97,8 +103,7 @@ def _publish(store: Store, cache: CacheId, result: Rewritten, terms: Terms) -> P
         return Published()  # a manifest without groups would be a removal
     members = files(store.catalog, living)
     draft = Draft(store, cache.gpu, terms.barred)
-    if not terms.lend:
-        draft.lendable = _shared_packs(store, cache)
+    draft.lendable = terms.lendable if terms.lend else _shared_packs(store, cache)
     groups: list[NewGroup] = []
     blobs = _blobs(store, living, members, draft, terms.unreadable, groups)
     root, producer = _producer(store, cache)

@@ -9,35 +9,40 @@ from __future__ import annotations
 import json
 import random
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from casinductor.deadline import Deadline
 from casinductor.errors import (
     CasinductorError,
     Damaged,
-    InvalidName,
+    DeadlineExceeded,
     NameTaken,
     ObjectMissing,
     StoreFormat,
     StoreUnavailable,
-    Unsupported,
 )
 from casinductor.store import names
 from casinductor.store.backend import Backend, Listed
 from casinductor.store.catalog import Catalog
 from casinductor.store.fetch import Losses, Unusable
-from casinductor.store.filesystem import MODES, FilesystemBackend
 from casinductor.store.frame import blake3_digest
 from casinductor.store.manifest import Manifest, decode, verify
 from casinductor.store.names import CacheId
-from casinductor.store.ulid import is_ulid, new_ulid
+from casinductor.store.parallel import at_once
+from casinductor.store.ulid import is_ulid, new_ulid, ulid_ms
 
 FORMAT_VERSION = 1
 #: How many manifests a sync reads again at most.
 RECHECKED = 16
 #: How often a listing is repeated at most while manifests vanish under the reader's eyes.
 _LISTINGS = 64
+#: Manifests whose contents are held in memory at once.
+_AT_ONCE = 32
+#: Where names appear before their contents, a manifest so young may be half written.
+_BEING_WRITTEN_SECONDS = 600.0
+#: How often FORMAT is looked at again before it counts as damaged there.
+_SECOND_LOOKS = 5
 
 
 @dataclass
@@ -81,16 +86,21 @@ class Store:
                 f"the store {self.backend.url} has format {fields['format']}; this casinductor "
                 f"reads format {FORMAT_VERSION}"
             )
-        if isinstance(self.backend, FilesystemBackend) and fields["publish"] in MODES:
-            self.backend.mode = fields["publish"]
+        if fields["publish"] in self.backend.modes:
+            self.backend.mode = str(fields["publish"])
         return None
 
     def prepare_to_write(self) -> None:
         """Make sure FORMAT is there: probe a new store, heal a damaged file by a fresh one."""
         problem = self.format_problem()
+        for _ in range(_SECOND_LOOKS):
+            if problem in (None, "missing"):
+                break
+            time.sleep(0.1)  # whoever publishes by creating may be just about to write it
+            problem = self.format_problem()
         if problem is None:
             return
-        mode = self.backend.probe() if isinstance(self.backend, FilesystemBackend) else "put"
+        mode = self.backend.probe()
         if problem != "missing":
             self.backend.delete(names.FORMAT)
         try:
@@ -143,10 +153,32 @@ class Store:
         self.catalog.drop(known.pop(name)[0] for name in changed)
         unseen = {name: item for name, item in listed.items() if name not in known}
         self.catalog.settle(sum(item.size for item in unseen.values()))
-        for (owner, ulid), item in unseen.items():
-            deadline.check()
-            self._read(owner, ulid, item, findings)
+        self.read(unseen, findings, deadline)
         return listed
+
+    def read(
+        self,
+        unseen: Mapping[tuple[CacheId, str], Listed],
+        findings: Findings,
+        deadline: Deadline,
+    ) -> None:
+        """Read manifests into the catalog, a few at once; what cannot be read is a finding."""
+
+        def ask(name: tuple[CacheId, str]) -> Manifest | CasinductorError:
+            deadline.check()
+            try:
+                return self.read_manifest(*name)
+            except DeadlineExceeded:
+                raise
+            except CasinductorError as error:
+                return error
+
+        order = sorted(unseen, key=lambda name: name[1])
+        for start in range(0, len(order), _AT_ONCE):
+            some = order[start : start + _AT_ONCE]
+            answers = at_once(ask, some, self.backend.parallel)
+            for name, answer in zip(some, answers, strict=True):
+                self._learn(*name, unseen[name].size, answer, findings)
 
     def recheck(self, cache: CacheId, findings: Findings, deadline: Deadline) -> None:
         """Read again what the catalog knew of a cache, as its manifests may have rotted since.
@@ -154,34 +186,48 @@ class Store:
         At most :data:`RECHECKED` of them, chosen at random, so that a sync's cost stays flat.
         """
         known = sorted(ulid for _, ulid in self.catalog.known(cache.gpu, cache.key))
-        for ulid in random.sample(known, min(len(known), RECHECKED)):
+
+        def ask(ulid: str) -> CasinductorError | None:
             deadline.check()
             try:
                 name = cache.manifest(ulid)
                 verify(self.backend.get(name), ulid, f"{self.backend.url}/{name}")
-            except Damaged as error:
-                findings.damage.append(str(error))
-                self._mark(f"{ulid}.manifest", {"cache": str(cache), "reason": str(error)})
-                self.catalog.forget(ulid)
-            except ObjectMissing:
-                self.catalog.forget(ulid)
+            except (Damaged, ObjectMissing) as error:
+                return error
+            return None
 
-    def _read(self, cache: CacheId, ulid: str, item: Listed, findings: Findings) -> None:
-        try:
-            manifest = self.read_manifest(cache, ulid)
-        except ObjectMissing:
+        chosen = random.sample(known, min(len(known), RECHECKED))
+        answers = at_once(ask, chosen, self.backend.parallel)
+        for ulid, answer in zip(chosen, answers, strict=True):
+            if answer is None:
+                continue
+            if isinstance(answer, Damaged):
+                findings.damage.append(str(answer))
+                self._mark(f"{ulid}.manifest", {"cache": str(cache), "reason": str(answer)})
+            self.catalog.forget(ulid)
+
+    def _learn(
+        self,
+        cache: CacheId,
+        ulid: str,
+        size: int,
+        answer: Manifest | CasinductorError,
+        findings: Findings,
+    ) -> None:
+        if isinstance(answer, ObjectMissing):
             findings.vanished += 1  # compacted away between the listing and now
-            return
-        except CasinductorError as error:
-            if (sentence := str(error)) not in findings.damage:
+        elif isinstance(answer, CasinductorError):
+            if isinstance(answer, Damaged) and not self.backend.appears_whole and _young(ulid):
+                return  # it is still being written: the next refresh reads it
+            if (sentence := str(answer)) not in findings.damage:
                 findings.damage.append(sentence)
                 findings.unread.append((cache, ulid))
-            if isinstance(error, Damaged):
-                self._mark(f"{ulid}.manifest", {"cache": str(cache), "reason": str(error)})
-            return
-        self.catalog.add(manifest, item.size)
-        findings.manifests_read += 1
-        findings.bytes_read += item.size
+            if isinstance(answer, Damaged):
+                self._mark(f"{ulid}.manifest", {"cache": str(cache), "reason": sentence})
+        else:
+            self.catalog.add(answer, size)
+            findings.manifests_read += 1
+            findings.bytes_read += size
 
     def read_manifest(self, cache: CacheId, ulid: str) -> Manifest:
         """One manifest from the store; raises what reading and decoding it raise."""
@@ -208,17 +254,20 @@ class Store:
 
     def condemned(self) -> set[str]:
         """The packs and manifests that a collector has condemned; ULIDs tell them apart."""
-        listed = self.backend.list(f"{names.CONDEMNED}/")
-        return {u for item in listed if is_ulid(u := item.name.rpartition("/")[2])}
+        return _ulids(self.backend.list(f"{names.CONDEMNED}/"))
 
     def unusable(self) -> Unusable:
         """What new manifests may not rely on: condemned packs, and marks of failed verification.
 
         Manifests that another worker could not read are forgotten, to be read again.
         """
-        condemned = self.condemned()
+        folders = (names.CONDEMNED, names.QUARANTINE)
+        graves, marks = at_once(
+            lambda folder: self.backend.list(f"{folder}/"), folders, self.backend.parallel
+        )
+        condemned = _ulids(graves)
         result = Unusable(packs=set(condemned), manifests=condemned)
-        for item in self.backend.list(f"{names.QUARANTINE}/"):
+        for item in marks:
             marked = item.name.rpartition("/")[2].removesuffix(".mark")
             if marked.endswith(names.MANIFEST_SUFFIX):
                 self.catalog.forget(marked.removesuffix(names.MANIFEST_SUFFIX))
@@ -272,6 +321,14 @@ class Store:
             return
 
 
+def _ulids(listed: Iterable[Listed]) -> set[str]:
+    return {u for item in listed if is_ulid(u := item.name.rpartition("/")[2])}
+
+
+def _young(ulid: str) -> bool:
+    return 0 <= time.time() - ulid_ms(ulid) / 1000 < _BEING_WRITTEN_SECONDS
+
+
 def format_file(publish: str) -> bytes:
     """The bytes of a FORMAT file: two lines, JSON and the blake3 of that line in hex."""
     fields = {"format": FORMAT_VERSION, "publish": publish, "store": new_ulid()}
@@ -288,16 +345,3 @@ def parse_format(data: bytes) -> dict[str, object]:
     if not isinstance(fields, dict) or not isinstance(fields.get("format"), int):
         raise ValueError("it names no format")
     return {"publish": None, **fields}
-
-
-def open_backend(address: str) -> Backend:
-    """The backend for a directory or URL. Raises :class:`InvalidName` or :class:`Unsupported`."""
-    scheme, separator, rest = address.partition("://")
-    if separator and scheme != "file":
-        raise Unsupported(f"the store {address} needs a backend for {scheme}://, which is not here")
-    path = Path(rest if separator else address).expanduser()
-    if not str(path).strip() or "\0" in str(path):
-        raise InvalidName(f"the store address {address!r} is not a directory")
-    if not path.is_absolute():
-        path = Path.cwd() / path
-    return FilesystemBackend(path)

@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 
 from casinductor.deadline import Deadline
+from casinductor.errors import CasinductorError
 from casinductor.inductor.fingerprint import worker_fingerprint
 from casinductor.restore import Restoration
 from casinductor.store import fetch, pack
 from casinductor.store.catalog import Catalog
 from casinductor.store.collection import collect
 from casinductor.store.compact import compact
+from casinductor.store.merge import merge
 from casinductor.store.names import CacheId
 from casinductor.store.store import Store
 from casinductor.sync import Synchronization
@@ -99,14 +101,17 @@ class Fleet:
     def sync(self, worker: str, key: str) -> Client:
         def work(store: Store, client: Client) -> dict[str, bytes]:
             there = content(self.local(worker))
+            cache = CacheId(GPU, key)
             Synchronization(
                 store,
-                CacheId(GPU, key),
+                cache,
                 str(self.local(worker)),
                 None,
                 self.fingerprint,
                 Deadline(None),
             ).run()
+            with contextlib.suppress(CasinductorError):
+                merge(store, cache, 2, Deadline(None))
             return there
 
         return self.start(f"sync {key} by {worker}", work)

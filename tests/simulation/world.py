@@ -119,6 +119,18 @@ class SimulatedBackend:
     def staleness(self) -> float:
         return self.world.staleness
 
+    modes = ("put",)
+    mode = "put"
+    parallel = 1  # every client is one thread that the schedule moves
+    appears_whole = True
+
+    def probe(self) -> str:
+        return self.mode
+
+    def list_from(self, prefix: str, start: str, most: int) -> list[Listed]:
+        found = [item for item in self.list(prefix, recursive=True) if item.name > start]
+        return found[:most]
+
     def put(self, name: str, parts: Iterable[bytes], *, durable: bool = True) -> int:
         data = b"".join(parts)
         return int(self._step("put", name, lambda: self.world.put(name, data, self.name)))

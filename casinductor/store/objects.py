@@ -1,0 +1,290 @@
+"""The backend on an object store: S3 and what speaks its protocol, Google Cloud Storage, Azure.
+
+Invariant: an object is published by one PUT that asks for the name to be free, and a reply that
+was lost is never taken for a failure or a success before the object was read back. A server that
+ignores the question is known by the probe; there names are asked for first, which is enough, as
+``docs/objects.md`` shows. Memory is bounded by one pack while writing, one range while reading.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from casinductor.errors import (
+    Damaged,
+    NameTaken,
+    ObjectMissing,
+    StoreFull,
+    StoreReadOnly,
+    StoreUnavailable,
+)
+from casinductor.store.backend import MAX_WHOLE_BYTES, Listed
+from casinductor.store.ulid import new_ulid
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+T = TypeVar("T")
+
+#: What was written is compared in pieces of this size when a reply was lost.
+_COMPARE_BYTES = 8 << 20
+#: Requests in flight at once: one connection to S3 gives some 90 MB/s, a worker's link more.
+_PARALLEL = 8
+_READS = 3
+_CODE = re.compile(r"<Code>([^<]{1,80})</Code>")
+_STATUS = re.compile(r"status code: (\d{3}[^:\n]{0,40})")
+_FULL = ("507 ", "QuotaExceeded", "StorageFull", "InsufficientStorage", "EntityTooLarge")
+_NO_CONDITIONS = ("501 ", "NotImplemented", "400 ")
+
+_owner: int | None = None
+
+
+class ObjectBackend:
+    """A store below a bucket's or container's prefix.
+
+    ``reader`` and ``writer`` are the same place with the time limits of small and large requests;
+    ``url`` names it without secrets.
+    """
+
+    modes = ("put", "overwrite")
+    staleness = 0.0  # S3, GCS, Azure and all servers of docs/objects.md list what was just put
+    parallel = _PARALLEL
+    appears_whole = True
+
+    def __init__(self, url: str, reader: ObjectStore, writer: ObjectStore) -> None:
+        self.url = url
+        self.mode = "put"
+        self._reader = reader
+        self._writer = writer
+
+    def put(self, name: str, parts: Iterable[bytes], *, durable: bool = True) -> int:
+        del durable  # what an object store acknowledged is durable
+        import obstore
+
+        data = bytearray()
+        for part in parts:
+            data += part
+        body = memoryview(data)
+        self._guard()
+        if self.mode == "overwrite" and self._there(name):
+            raise NameTaken(f"{self._where(name)} exists already")
+        mode: Literal["create", "overwrite"] = "create" if self.mode == "put" else "overwrite"
+        try:
+            obstore.put(self._writer, name, body, mode=mode, use_multipart=False)
+        except obstore.exceptions.AlreadyExistsError as error:
+            if not self._holds(name, body):
+                raise NameTaken(f"{self._where(name)} exists already") from error
+        except Exception as error:
+            # The server may have acted although its answer was lost.
+            if not self._holds(name, body):
+                raise self._error(error, "writing", name, writing=True) from error
+        return len(body)
+
+    def get(self, name: str, limit: int = MAX_WHOLE_BYTES) -> bytes:
+        import obstore
+
+        def read() -> bytes:
+            found = obstore.get(self._reader, name)
+            size = found.meta["size"]
+            if size > limit:
+                where = self._where(name)
+                raise Damaged(f"{where} has {size} bytes, more than the {limit} it may have")
+            return found.bytes().to_bytes()
+
+        return self._again(read, "reading", name)
+
+    def get_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> Iterator[bytes]:
+        for offset, length in ranges:
+            if offset < 0 or length < 0:
+                raise Damaged(f"{self._where(name)} has no byte {offset}")
+            yield self._range(name, offset, length) if length else self._nothing(name, offset)
+
+    def _range(self, name: str, offset: int, length: int) -> bytes:
+        import obstore
+
+        def read() -> bytes:
+            return obstore.get_range(self._reader, name, start=offset, length=length).to_bytes()
+
+        try:
+            data = self._again(read, "reading", name)
+        except StoreUnavailable as error:
+            if "416" in str(error):
+                raise self._too_short(name, offset + length) from error
+            raise
+        if len(data) != length:
+            raise self._too_short(name, offset + length)
+        return data
+
+    def _nothing(self, name: str, offset: int) -> bytes:
+        if offset > self.size(name):
+            raise self._too_short(name, offset)
+        return b""
+
+    def size(self, name: str) -> int:
+        import obstore
+
+        return self._again(lambda: obstore.head(self._reader, name)["size"], "reading", name)
+
+    def list_from(self, prefix: str, start: str, most: int) -> list[Listed]:
+        import obstore
+
+        def read() -> Iterable[Listed]:
+            pages = obstore.list(
+                self._reader, prefix.rstrip("/"), offset=start, chunk_size=min(most, 1000)
+            )
+            found: list[Listed] = []
+            for page in pages:
+                found += [Listed(m["path"], m["size"]) for m in page]
+                if len(found) >= most:
+                    break
+            return found[:most]
+
+        return sorted(self._again(read, "listing", prefix))
+
+    def list(self, prefix: str, *, recursive: bool = False) -> list[Listed]:
+        import obstore
+
+        folder = prefix.rstrip("/")
+
+        def read() -> Iterable[Listed]:
+            if recursive:
+                pages = obstore.list(self._reader, folder, chunk_size=1000)
+                return [Listed(m["path"], m["size"]) for page in pages for m in page]
+            found = obstore.list_with_delimiter(self._reader, folder)["objects"]
+            return [Listed(m["path"], m["size"]) for m in found]
+
+        return sorted(self._again(read, "listing", prefix))
+
+    def delete(self, name: str) -> None:
+        import obstore
+
+        self._guard()
+        try:
+            with suppress(FileNotFoundError):
+                obstore.delete(self._writer, name)
+        except Exception as error:
+            raise self._error(error, "deleting", name, writing=True) from error
+
+    def probe(self) -> str:
+        """Find out whether the server keeps a second writer from a name, by trying.
+
+        Some do not and say nothing (``docs/objects.md`` lists them): there the mode is
+        ``overwrite``.
+        """
+        name = f"probes/{new_ulid()}"
+        self.mode = "put"
+        try:
+            self.put(name, [b"first"])
+        except StoreUnavailable as error:
+            if not any(sign in str(error) for sign in _NO_CONDITIONS):
+                raise
+            self.mode = "overwrite"
+            return self.mode
+        try:
+            self.put(name, [b"second"])
+            self.mode = "overwrite"
+        except NameTaken:
+            if self.get(name) != b"first":
+                self.mode = "overwrite"
+        except StoreUnavailable as error:
+            if not any(sign in str(error) for sign in _NO_CONDITIONS):
+                raise
+            self.mode = "overwrite"
+        finally:
+            with suppress(StoreUnavailable):
+                self.delete(name)
+        return self.mode
+
+    def _there(self, name: str) -> bool:
+        try:
+            self.size(name)
+        except ObjectMissing:
+            return False
+        return True
+
+    def _holds(self, name: str, body: memoryview) -> bool:
+        """Whether the object is there with these very bytes; not when that cannot be told."""
+        try:
+            if self.size(name) != len(body):
+                return False
+            for start in range(0, len(body), _COMPARE_BYTES):
+                piece = body[start : start + _COMPARE_BYTES]
+                if self._range(name, start, len(piece)) != piece:
+                    return False
+        except (StoreUnavailable, Damaged):
+            return False
+        return True
+
+    def _again(self, read: Callable[[], T], doing: str, name: str) -> T:
+        """Read, and once more where a body broke off, which the client does not retry."""
+        self._guard()
+        for left in reversed(range(_READS)):
+            try:
+                return read()
+            except Damaged:
+                raise
+            except Exception as error:
+                failure = self._error(error, doing, name)
+                if not left or not isinstance(error, _broken()):
+                    raise failure from error
+        raise AssertionError("unreachable")
+
+    def _guard(self) -> None:
+        """Refuse in a forked child: the client's threads stayed in the parent, calls hang."""
+        global _owner
+        if _owner is None:
+            _owner = os.getpid()
+        if _owner != os.getpid():
+            raise StoreUnavailable(
+                f"{self.url} cannot be used in a process forked after its parent used an object "
+                "store; start workers with spawn"
+            )
+
+    def _error(
+        self, error: Exception, doing: str, name: str, *, writing: bool = False
+    ) -> StoreUnavailable:
+        """What the client raised, in one sentence of ours."""
+        import obstore
+
+        text = str(error)
+        sentence = f"{doing} {self._where(name)} failed: {_short(text)}"
+        if isinstance(error, FileNotFoundError) and "NoSuchBucket" not in text:
+            return ObjectMissing(sentence)
+        if any(sign in text for sign in _FULL):
+            return StoreFull(sentence)
+        refused = (
+            obstore.exceptions.PermissionDeniedError,
+            obstore.exceptions.UnauthenticatedError,
+        )
+        if writing and isinstance(error, refused):
+            return StoreReadOnly(sentence)
+        return StoreUnavailable(sentence)
+
+    def _too_short(self, name: str, end: int) -> Damaged:
+        return Damaged(f"{self._where(name)} ends before byte {end}")
+
+    def _where(self, name: str) -> str:
+        base, _, query = self.url.partition("?")
+        return f"{base}/{name}" + (f" at {query}" if query else "")
+
+
+def _broken() -> tuple[type[Exception], ...]:
+    """What a read raises that may go well the next time; refusals and absences do not."""
+    import obstore
+
+    return (obstore.exceptions.GenericError,)
+
+
+def _short(text: str) -> str:
+    """The client's message without its debugging output: status, the server's code, the cause."""
+    first = text.split("\n\nDebug source", 1)[0]
+    signs = [
+        found.group(1).strip() for found in (_STATUS.search(text), _CODE.search(text)) if found
+    ]
+    if signs:
+        return ", ".join(signs)
+    return " ".join(first.split())[:300]

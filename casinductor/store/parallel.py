@@ -1,0 +1,39 @@
+"""Runs independent requests to a store side by side, as each one mostly waits.
+
+Invariant: results come in the order of the items, and nothing runs on after :func:`at_once`: when
+one piece of work raises, those not begun are dropped and those begun are waited for. Where a
+backend asks for no parallel requests no thread is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
+from typing import TypeVar
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+def at_once(work: Callable[[A], B], items: Iterable[A], most: int) -> list[B]:
+    """``work`` of each item, at most ``most`` at once; raises what the first to fail raised."""
+    chosen = list(items)
+    if most <= 1 or len(chosen) <= 1:
+        return [work(item) for item in chosen]
+    with ThreadPoolExecutor(min(most, len(chosen)), "casinductor-ask") as pool:
+        futures = [pool.submit(work, item) for item in chosen]
+        try:
+            return [future.result() for future in futures]
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def beside(work: Callable[[], object], most: int) -> Callable[[float | None], None]:
+    """Begin work that raises nothing; returns what waits for it, some seconds at most."""
+    if most <= 1:
+        work()
+        return lambda _: None
+    thread = Thread(target=work, name="casinductor-beside", daemon=True)
+    thread.start()
+    return thread.join
