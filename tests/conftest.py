@@ -11,15 +11,19 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
 from casinductor.cache import Cache
 from casinductor.settings import Settings
+from casinductor.store.address import open_backend
+from casinductor.store.backend import Backend
 from casinductor.store.gc import look
 from casinductor.store.pack import read_footer
 from casinductor.store.store import Store
+from tests import servers
+from tests.servers import Server
 
 CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus" / "cuda-trees.tar.zst"
 
@@ -34,9 +38,13 @@ class Fleet:
     def store(self) -> Path:
         return self.folder / "store"
 
+    @property
+    def address(self) -> str:
+        return str(self.store)
+
     def settings(self, worker: str, local: Path | None = None) -> Settings:
         return Settings(
-            store=str(self.store),
+            store=self.address,
             local_dir=local or self.folder / "local" / worker,
             gpu_type="H100",
             state_dir=self.folder / "state" / worker,
@@ -50,6 +58,78 @@ class Fleet:
 
     def stored_bytes(self) -> int:
         return sum(path.stat().st_size for path in self.files("*"))
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """One object of a real server, with as much of a path's manners as the tests need."""
+
+    backend: Backend
+    name: str
+
+    @property
+    def stem(self) -> str:
+        return PurePosixPath(self.name).stem
+
+    def read_bytes(self) -> bytes:
+        return self.backend.get(self.name)
+
+    def write_bytes(self, data: bytes) -> None:
+        """Overwrite, which casinductor itself never does."""
+        self.backend.delete(self.name)
+        self.backend.put(self.name, [data])
+
+    def unlink(self) -> None:
+        self.backend.delete(self.name)
+
+
+@dataclass
+class ObjectFleet(Fleet):
+    """Workers on a store in a bucket of a real server."""
+
+    server: Server
+    scheme: str = "s3"
+
+    @property
+    def address(self) -> str:
+        return self.server.address(f"t/{self.folder.name}", self.scheme)
+
+    def files(self, pattern: str) -> list[Path]:
+        backend = open_backend(self.address)
+        found = [item.name for item in backend.list("", recursive=True)]
+        return [
+            StoredObject(backend, name)  # type: ignore[misc]
+            for name in found
+            if PurePosixPath(name).match(pattern)
+        ]
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """SeaweedFS, started once, with its keys in the environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in servers.KEYS.items():
+            patch.setenv(name, value)
+        with servers.seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
+            yield server
+
+
+@pytest.fixture(scope="session")
+def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Azurite, started once, with the emulator's key in the environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AZURE_STORAGE_ACCOUNT_NAME", servers.AZURITE_ACCOUNT)
+        patch.setenv("AZURE_STORAGE_ACCOUNT_KEY", servers.AZURITE_KEY)
+        with servers.azurite(tmp_path_factory.mktemp("azurite")) as server:
+            yield server
+
+
+@pytest.fixture(params=["directory", "objects"])
+def any_fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Fleet:
+    """Workers on a directory, and the same on SeaweedFS."""
+    if request.param == "directory":
+        return Fleet(tmp_path)
+    return ObjectFleet(tmp_path, request.getfixturevalue("seaweed"))
 
 
 @pytest.fixture(autouse=True)

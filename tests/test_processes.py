@@ -45,7 +45,7 @@ def start(fleet: Fleet, verb: str, local: str, state: str | None = None) -> subp
             "-c",
             SCRIPT,
             verb,
-            str(fleet.store),
+            fleet.address,
             str(fleet.folder / "local" / local),
             str(fleet.folder / "state" / (state or local)),
         ],
@@ -71,7 +71,8 @@ def test_of_many_restores_into_one_directory_one_works(fleet: Fleet) -> None:
     assert set(content(fleet.folder / "local/v")) == set(made.content())
 
 
-def test_many_writers_lose_nothing(fleet: Fleet) -> None:
+def test_many_writers_lose_nothing(any_fleet: Fleet) -> None:
+    fleet = any_fleet
     names = ["ab", "cd", "ef", "gh", "ij", "kl", "mn", "op"]
     for seed, name in enumerate(names):
         Tree(fleet.folder / "local" / name, seed).model(name).model("zz")
@@ -87,7 +88,8 @@ def test_many_writers_lose_nothing(fleet: Fleet) -> None:
                 assert there[path] == data
 
 
-def test_concurrent_compactions_and_syncs(fleet: Fleet) -> None:
+def test_concurrent_compactions_and_syncs(any_fleet: Fleet) -> None:
+    fleet = any_fleet
     for seed, name in enumerate(("ab", "cd", "ef", "gh")):
         Tree(fleet.folder / "local" / name, seed).model(name)
     result(start(fleet, "sync", "ab"))
@@ -106,8 +108,9 @@ def test_concurrent_compactions_and_syncs(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize("verb", ["sync", "restore", "compact"])
-def test_killed_at_random_moments(fleet: Fleet, verb: str) -> None:
+def test_killed_at_random_moments(any_fleet: Fleet, verb: str) -> None:
     """Whatever was acknowledged stays; whatever was half done is invisible."""
+    fleet = any_fleet
     random_moments = random.Random(verb)
     made = Tree(fleet.folder / "local/w")
     for name in ("ab", "cd", "ef"):

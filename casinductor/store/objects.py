@@ -26,6 +26,7 @@ from casinductor.store.backend import MAX_WHOLE_BYTES, Listed
 from casinductor.store.ulid import new_ulid
 
 if TYPE_CHECKING:
+    from obstore import ObjectMeta
     from obstore.store import ObjectStore
 
 T = TypeVar("T")
@@ -35,10 +36,14 @@ _COMPARE_BYTES = 8 << 20
 #: Requests in flight at once: one connection to S3 gives some 90 MB/s, a worker's link more.
 _PARALLEL = 8
 _READS = 3
+#: Names that a listing from the middle may have to pass over.
+_PASSED = 10_000
 _CODE = re.compile(r"<Code>([^<]{1,80})</Code>")
 _STATUS = re.compile(r"status code: (\d{3}[^:\n]{0,40})")
 _FULL = ("507 ", "QuotaExceeded", "StorageFull", "InsufficientStorage", "EntityTooLarge")
 _NO_CONDITIONS = ("501 ", "NotImplemented", "400 ")
+
+_NO_RANGES = "non-partial response"
 
 _owner: int | None = None
 
@@ -114,7 +119,9 @@ class ObjectBackend:
         except StoreUnavailable as error:
             if "416" in str(error):
                 raise self._too_short(name, offset + length) from error
-            raise
+            if _NO_RANGES not in str(error):
+                raise
+            data = self.get(name)[offset : offset + length]  # HTTP lets a server ignore ranges
         if len(data) != length:
             raise self._too_short(name, offset + length)
         return data
@@ -132,14 +139,14 @@ class ObjectBackend:
     def list_from(self, prefix: str, start: str, most: int) -> list[Listed]:
         import obstore
 
-        def read() -> Iterable[Listed]:
-            pages = obstore.list(
-                self._reader, prefix.rstrip("/"), offset=start, chunk_size=min(most, 1000)
-            )
+        def read() -> list[Listed]:
+            pages = obstore.list(self._reader, prefix.rstrip("/"), offset=start, chunk_size=1000)
             found: list[Listed] = []
-            for page in pages:
-                found += [Listed(m["path"], m["size"]) for m in page]
-                if len(found) >= most:
+            passed = 0
+            for page in pages:  # some servers begin at the beginning all the same
+                passed += len(page)
+                found += [item for item in _below(prefix, page) if item.name > start]
+                if len(found) >= most or passed >= _PASSED:
                     break
             return found[:most]
 
@@ -150,12 +157,11 @@ class ObjectBackend:
 
         folder = prefix.rstrip("/")
 
-        def read() -> Iterable[Listed]:
+        def read() -> list[Listed]:
             if recursive:
                 pages = obstore.list(self._reader, folder, chunk_size=1000)
-                return [Listed(m["path"], m["size"]) for page in pages for m in page]
-            found = obstore.list_with_delimiter(self._reader, folder)["objects"]
-            return [Listed(m["path"], m["size"]) for m in found]
+                return [item for page in pages for item in _below(prefix, page)]
+            return _below(prefix, obstore.list_with_delimiter(self._reader, folder)["objects"])
 
         return sorted(self._again(read, "listing", prefix))
 
@@ -277,6 +283,11 @@ def _broken() -> tuple[type[Exception], ...]:
     import obstore
 
     return (obstore.exceptions.GenericError,)
+
+
+def _below(prefix: str, page: Sequence[ObjectMeta]) -> list[Listed]:
+    """The objects of a listing; some servers also list a folder that was emptied."""
+    return [Listed(m["path"], m["size"]) for m in page if m["path"].startswith(prefix)]
 
 
 def _short(text: str) -> str:

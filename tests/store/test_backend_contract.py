@@ -12,22 +12,45 @@ from pathlib import Path
 import pytest
 
 from casinductor.errors import Damaged, NameTaken, ObjectMissing, StoreFull, StoreUnavailable
+from casinductor.store.address import open_backend
 from casinductor.store.backend import Backend
 from casinductor.store.filesystem import MODES, FilesystemBackend
+from tests.servers import BUCKET, Server
 
 
 def filesystem(mode: str) -> Callable[[Path], Backend]:
     return lambda folder: FilesystemBackend(folder / "store", mode)  # type: ignore[arg-type]
 
 
+def objects(scheme: str) -> Callable[[Path], Backend]:
+    """The server that a fixture has started, as its endpoint in the environment says."""
+
+    def make(folder: Path) -> Backend:
+        endpoint = os.environ[f"TEST_ENDPOINT_{scheme}"]
+        return open_backend(
+            f"{scheme}://{BUCKET}/contract/{folder.name}?endpoint={endpoint}", seconds=20.0
+        )
+
+    return make
+
+
 BACKENDS: dict[str, Callable[[Path], Backend]] = {
-    f"filesystem-{mode}": filesystem(mode) for mode in MODES
+    **{f"filesystem-{mode}": filesystem(mode) for mode in MODES},
+    "s3": objects("s3"),
+    "az": objects("az"),
 }
+SERVERS = {"s3": "seaweed", "az": "azure"}
 
 
 @pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-    return BACKENDS[request.param](tmp_path)
+def backend(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Backend:
+    name = request.param
+    if name in SERVERS:
+        server: Server = request.getfixturevalue(SERVERS[name])
+        monkeypatch.setenv(f"TEST_ENDPOINT_{name}", server.endpoint)
+    return BACKENDS[name](tmp_path)
 
 
 def test_what_is_put_can_be_read(backend: Backend) -> None:
@@ -63,6 +86,33 @@ def test_listing(backend: Backend) -> None:
     recursive = [tuple(item) for item in backend.list("p/", recursive=True)]
     assert recursive == [("p/1", 1), ("p/q/2", 2), ("p/q/r/3", 3)]
     assert backend.list("nothing/") == []
+
+
+def test_a_part_of_a_listing(backend: Backend) -> None:
+    for name in ("p/a/1", "p/v1/22", "p/v2/c/333", "p/w/4444", "q/55555"):
+        backend.put(name, [b"x" * len(name.rpartition("/")[2])])
+    everything = [("p/a/1", 1), ("p/v1/22", 2), ("p/v2/c/333", 3), ("p/w/4444", 4)]
+    assert [tuple(item) for item in backend.list_from("p/", "p/", 10)] == everything
+    assert [tuple(item) for item in backend.list_from("p/", "p/v", 2)] == everything[1:3]
+    assert [tuple(item) for item in backend.list_from("p/", "p/vx", 9)] == everything[3:]
+    assert backend.list_from("p/", "p/x", 9) == []
+    assert backend.list_from("none/", "none/", 9) == []
+
+
+@pytest.mark.parametrize("part", ["sp ace", "#x%41?y=z&", "ü~*;$@:,", "'\"<>|{}^`[]!()+"])
+def test_names_are_kept_as_they_are(backend: Backend, part: str) -> None:
+    backend.put(f"odd/{part}/x", [b"1"])
+    assert backend.get(f"odd/{part}/x") == b"1"
+    assert [item.name for item in backend.list("odd/", recursive=True)] == [f"odd/{part}/x"]
+    assert [item.name for item in backend.list(f"odd/{part}/")] == [f"odd/{part}/x"]
+
+
+def test_the_probe_leaves_nothing(backend: Backend) -> None:
+    assert backend.probe() in backend.modes
+    assert backend.list("probes/") == []
+    backend.put("after", [b"x"])
+    with pytest.raises(NameTaken):
+        backend.put("after", [b"y"])
 
 
 def test_missing_objects(backend: Backend) -> None:

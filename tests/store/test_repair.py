@@ -177,8 +177,8 @@ def test_check_changes_nothing(fleet: Fleet, whole: dict[str, bytes]) -> None:
 
 
 def test_a_footer_that_lies_is_damage(fleet: Fleet, whole: dict[str, bytes]) -> None:
-    from casinductor.store.pack import HEADER, _PackStream
     from casinductor.store.address import open_backend
+    from casinductor.store.pack import HEADER, _PackStream
 
     backend = open_backend(str(fleet.store))
     (pack,) = fleet.files("*.pack")
