@@ -50,6 +50,9 @@ class _Payload(msgspec.Struct, gc=False):
     time_saved_ms: float | None = None
 
 
+_DECODER = msgspec.json.Decoder(_Payload)  # built at import, as two threads must not
+
+
 class Trace(logging.Handler):
     """A handler that is on the logger while somebody listens."""
 
@@ -99,7 +102,7 @@ def _event(record: logging.LogRecord) -> Event | None:
     match = _NAME.fullmatch(artifact.get("name", "")) if isinstance(artifact, dict) else None
     if match is None:
         return None
-    told = msgspec.json.decode(getattr(record, "payload", None) or "{}", type=_Payload)
+    told = _DECODER.decode(getattr(record, "payload", None) or "{}")
     saved = told.time_saved_ns or (told.time_saved_ms or 0) * 1e6
     return Event(
         "fxgraph" if match[1] == "fx_graph" else match[1],

@@ -113,6 +113,10 @@ def content_of(artifacts: Sequence[tuple[str, int, bytes]]) -> bytes:
     return blake3_digest(b"\n".join(lines))
 
 
+#: Built at import: msgspec 0.22 crashes where two threads decode a type for the first time.
+_DECODER = msgspec.msgpack.Decoder(Manifest)
+
+
 def encode(manifest: Manifest, codec: Codec = Codec.LZ4) -> bytes:
     return seal(MAGIC, msgspec.msgpack.encode(manifest), codec)
 
@@ -125,7 +129,7 @@ def decode(data: bytes, cache: CacheId, ulid: str, where: str) -> Manifest:
     """
     payload = unseal(MAGIC, data, where)
     try:
-        manifest = msgspec.msgpack.decode(payload, type=Manifest)
+        manifest = _DECODER.decode(payload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Damaged(f"{where} cannot be decoded: {error}") from error
     if (manifest.gpu, manifest.key, manifest.ulid) != (cache.gpu, cache.key, ulid):

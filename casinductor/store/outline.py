@@ -63,6 +63,9 @@ class Indexer:
         )
 
 
+_DECODER = msgspec.msgpack.Decoder(Outline)  # built at import, as two threads must not
+
+
 def encode(outline: Outline) -> bytes:
     return msgspec.msgpack.encode(outline)
 
@@ -70,7 +73,7 @@ def encode(outline: Outline) -> bytes:
 def decode(data: bytes, of_pack: bytes, where: str) -> Outline:
     """An outline and a check of its indexes. Raises :class:`Damaged`, naming ``where``."""
     try:
-        outline = msgspec.msgpack.decode(data, type=Outline)
+        outline = _DECODER.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Damaged(f"the outline in {where} cannot be decoded: {error}") from error
     count = (len(of_pack) + len(outline.others)) // HASH_BYTES

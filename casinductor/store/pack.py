@@ -89,6 +89,9 @@ class Footer(msgspec.Struct, gc=False):
             yield Spot(self.hashes[index * HASH_BYTES : (index + 1) * HASH_BYTES], *place)
 
 
+_DECODER = msgspec.msgpack.Decoder(Footer)  # built at import, as two threads must not
+
+
 class WrittenPack(NamedTuple):
     """A published pack: its ULID, its size in bytes, its frames and blobs."""
 
@@ -220,7 +223,7 @@ def read_footer(backend: Backend, ulid: str, size: int) -> Footer:
     """The footer of a pack of ``size`` bytes. Raises :class:`Damaged` if it is not whole."""
     payload = read_end(backend, ulid, size)
     try:
-        footer = msgspec.msgpack.decode(payload, type=Footer)
+        footer = _DECODER.decode(payload)
         _check_footer(footer, size)
     except (msgspec.MsgspecError, RecursionError, ValueError, IndexError) as error:
         raise Damaged(f"the footer of pack {ulid} cannot be used: {error}") from error

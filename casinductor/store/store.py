@@ -16,7 +16,6 @@ from casinductor.deadline import Deadline
 from casinductor.errors import (
     CasinductorError,
     Damaged,
-    DeadlineExceeded,
     NameTaken,
     ObjectMissing,
     StoreFormat,
@@ -164,12 +163,10 @@ class Store:
     ) -> None:
         """Read manifests into the catalog, a few at once; what cannot be read is a finding."""
 
-        def ask(name: tuple[CacheId, str]) -> Manifest | CasinductorError:
+        def ask(name: tuple[CacheId, str]) -> bytes | CasinductorError:
             deadline.check()
             try:
-                return self.read_manifest(*name)
-            except DeadlineExceeded:
-                raise
+                return self.backend.get(name[0].manifest(name[1]))
             except CasinductorError as error:
                 return error
 
@@ -211,23 +208,29 @@ class Store:
         cache: CacheId,
         ulid: str,
         size: int,
-        answer: Manifest | CasinductorError,
+        answer: bytes | CasinductorError,
         findings: Findings,
     ) -> None:
-        if isinstance(answer, ObjectMissing):
+        name = cache.manifest(ulid)
+        try:
+            if isinstance(answer, CasinductorError):
+                raise answer
+            manifest = decode(answer, cache, ulid, f"{self.backend.url}/{name}")
+        except ObjectMissing:
             findings.vanished += 1  # compacted away between the listing and now
-        elif isinstance(answer, CasinductorError):
-            if isinstance(answer, Damaged) and not self.backend.appears_whole and _young(ulid):
+            return
+        except CasinductorError as error:
+            if isinstance(error, Damaged) and not self.backend.appears_whole and _young(ulid):
                 return  # it is still being written: the next refresh reads it
-            if (sentence := str(answer)) not in findings.damage:
+            if (sentence := str(error)) not in findings.damage:
                 findings.damage.append(sentence)
                 findings.unread.append((cache, ulid))
-            if isinstance(answer, Damaged):
+            if isinstance(error, Damaged):
                 self._mark(f"{ulid}.manifest", {"cache": str(cache), "reason": sentence})
-        else:
-            self.catalog.add(answer, size)
-            findings.manifests_read += 1
-            findings.bytes_read += size
+            return
+        self.catalog.add(manifest, size)
+        findings.manifests_read += 1
+        findings.bytes_read += size
 
     def read_manifest(self, cache: CacheId, ulid: str) -> Manifest:
         """One manifest from the store; raises what reading and decoding it raise."""

@@ -26,6 +26,9 @@ class Record(msgspec.Struct, gc=False):
     files: dict[str, tuple[StampTuple, bytes]]
 
 
+_DECODER = msgspec.msgpack.Decoder(Record)  # built at import, as two threads must not
+
+
 def write_record(root: str, name: str, record: Record) -> None:
     """Keep the record as ``name`` (hex); a directory that cannot be written keeps none."""
     folder = os.path.join(private_folder(root), "owners")
@@ -49,7 +52,7 @@ def read_records(root: str) -> dict[str, Record]:
         with suppress(OSError, msgspec.MsgspecError):
             if not name.startswith("."):
                 with open(os.path.join(folder, name), "rb") as file:
-                    records[name] = msgspec.msgpack.decode(file.read(), type=Record)
+                    records[name] = _DECODER.decode(file.read())
     return records
 
 
