@@ -77,7 +77,7 @@ def _open_objects(address: str, scheme: str, seconds: float | None) -> Backend:
     except Exception as error:
         first = str(error).split("\n", 1)[0]
         raise Unsupported(f"the store {address} cannot be opened: {first}") from error
-    return ObjectBackend(url + ("?" + "&".join(told) if told else ""), reader, writer)
+    return ObjectBackend(url + ("?" + "&".join(told) if told else ""), reader, writer, limit / 2)
 
 
 def _client(request: float, limit: float, plain: bool) -> ClientConfig:

@@ -9,7 +9,9 @@ ignores the question is known by the probe; there names are asked for first, whi
 from __future__ import annotations
 
 import os
+import random
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -52,7 +54,7 @@ class ObjectBackend:
     """A store below a bucket's or container's prefix.
 
     ``reader`` and ``writer`` are the same place with the time limits of small and large requests;
-    ``url`` names it without secrets.
+    ``url`` names it without secrets; no write is tried anew after ``patience`` seconds.
     """
 
     modes = ("put", "overwrite")
@@ -60,16 +62,15 @@ class ObjectBackend:
     parallel = _PARALLEL
     appears_whole = True
 
-    def __init__(self, url: str, reader: ObjectStore, writer: ObjectStore) -> None:
+    def __init__(self, url: str, reader: ObjectStore, writer: ObjectStore, patience: float) -> None:
         self.url = url
         self.mode = "put"
         self._reader = reader
         self._writer = writer
+        self._patience = patience
 
     def put(self, name: str, parts: Iterable[bytes], *, durable: bool = True) -> int:
         del durable  # what an object store acknowledged is durable
-        import obstore
-
         data = bytearray()
         for part in parts:
             data += part
@@ -77,15 +78,33 @@ class ObjectBackend:
         self._guard()
         if self.mode == "overwrite" and self._there(name):
             raise NameTaken(f"{self._where(name)} exists already")
+        until = time.monotonic() + self._patience
+        for pause in (0.1, 0.5, 2.0, None):
+            try:
+                return self._put_once(name, body)
+            except _Unsure as unsure:
+                error = unsure.error
+                if pause is None or time.monotonic() > until:
+                    break
+                time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+        raise self._error(error, "writing", name, writing=True) from error
+
+    def _put_once(self, name: str, body: memoryview) -> int:
+        """One PUT; raises :class:`_Unsure` where nothing is known of its outcome."""
+        import obstore
+
         mode: Literal["create", "overwrite"] = "create" if self.mode == "put" else "overwrite"
         try:
             obstore.put(self._writer, name, body, mode=mode, use_multipart=False)
-        except obstore.exceptions.AlreadyExistsError as error:
-            if not self._holds(name, body):
-                raise NameTaken(f"{self._where(name)} exists already") from error
         except Exception as error:
-            # The server may have acted although its answer was lost.
-            if not self._holds(name, body):
+            # The server may have acted although its answer was lost, even on the retry it refused.
+            there = self._compare(name, body)
+            taken = isinstance(error, obstore.exceptions.AlreadyExistsError)
+            if there is False or (taken and there is None):
+                raise NameTaken(f"{self._where(name)} exists already") from error
+            if there is None and isinstance(error, obstore.exceptions.GenericError):
+                raise _Unsure(error) from error
+            if there is None:
                 raise self._error(error, "writing", name, writing=True) from error
         return len(body)
 
@@ -212,8 +231,8 @@ class ObjectBackend:
             return False
         return True
 
-    def _holds(self, name: str, body: memoryview) -> bool:
-        """Whether the object is there with these very bytes; not when that cannot be told."""
+    def _compare(self, name: str, body: memoryview) -> bool | None:
+        """Whether the object has these very bytes; None if it is absent or cannot be read."""
         try:
             if self.size(name) != len(body):
                 return False
@@ -222,7 +241,7 @@ class ObjectBackend:
                 if self._range(name, start, len(piece)) != piece:
                     return False
         except (StoreUnavailable, Damaged):
-            return False
+            return None
         return True
 
     def _again(self, read: Callable[[], T], doing: str, name: str) -> T:
@@ -276,6 +295,14 @@ class ObjectBackend:
     def _where(self, name: str) -> str:
         base, _, query = self.url.partition("?")
         return f"{base}/{name}" + (f" at {query}" if query else "")
+
+
+class _Unsure(Exception):
+    """A write that failed as networks do; ``error`` is what the client raised."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 def _broken() -> tuple[type[Exception], ...]:
