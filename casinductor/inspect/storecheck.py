@@ -70,6 +70,8 @@ def _reachable(store: Store) -> Checkup:
         kind = filesystem_type(store.backend.root) or "an unknown filesystem"
         stale = f"listings may be {store.backend.staleness:g} s old"
         told += f", on {kind}, published by {store.backend.mode}; {stale}"
+    elif store.backend.mode == "overwrite":
+        told += "; the server ignores conditional writes, so names are asked for first"
     return ok("store", told)
 
 

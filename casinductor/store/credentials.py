@@ -97,7 +97,10 @@ def _boto3(profile: str) -> Any:
             f"the AWS profile {profile!r} asks a service for credentials, which needs the package "
             "boto3: pip install boto3"
         ) from error
-    return Boto3CredentialProvider(boto3.Session(profile_name=profile))
+    try:
+        return Boto3CredentialProvider(boto3.Session(profile_name=profile))
+    except Exception as error:  # botocore's errors have no common base
+        raise Unsupported(f"the AWS profile {profile!r} cannot be used: {error}") from error
 
 
 def azure(environ: Mapping[str, str]) -> dict[str, str]:

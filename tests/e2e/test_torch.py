@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.servers import Server
+
 pytestmark = [
     pytest.mark.torch,
     pytest.mark.timeout(600),
@@ -28,6 +30,7 @@ class Fleet:
     """Workers that share a store; each has the same local path or, running at once, its own."""
 
     folder: Path
+    address: str = ""
 
     def environment(self, name: str) -> dict[str, str]:
         shim = self.folder / "bin"
@@ -42,7 +45,7 @@ class Fleet:
             **os.environ,
             "PATH": f"{shim}:{os.environ['PATH']}",
             "GXX_LOG": str(self.folder / f"gxx-{name}.log"),
-            "CASINDUCTOR_STORE": str(self.folder / "store"),
+            "CASINDUCTOR_STORE": self.address or str(self.folder / "store"),
             "CASINDUCTOR_LOCAL_DIR": str(self.folder / "local" / name),
             "CASINDUCTOR_STATE_DIR": str(self.folder / "state" / name),
             "TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS": "0",
@@ -77,6 +80,15 @@ def fleet(tmp_path: Path) -> Fleet:
     return Fleet(tmp_path)
 
 
+@pytest.fixture(params=["directory", "objects"])
+def any_fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Fleet:
+    """The same on a directory and in a bucket of SeaweedFS."""
+    if request.param == "directory":
+        return Fleet(tmp_path)
+    server: Server = request.getfixturevalue("seaweed")
+    return Fleet(tmp_path, server.address(f"e2e/{tmp_path.name}"))
+
+
 def full_hit(job: dict[str, Any]) -> bool:
     return bool(
         job["hit"] > 0
@@ -86,7 +98,8 @@ def full_hit(job: dict[str, Any]) -> bool:
     )
 
 
-def test_a_second_worker_hits_what_the_first_compiled(fleet: Fleet) -> None:
+def test_a_second_worker_hits_what_the_first_compiled(any_fleet: Fleet) -> None:
+    fleet = any_fleet
     job = {"key": "model/v1", "sizes": [3]}
     (first,) = fleet.run("w", jobs=[job])
     assert first["miss"] == 2
@@ -99,7 +112,8 @@ def test_a_second_worker_hits_what_the_first_compiled(fleet: Fleet) -> None:
     assert second["sync"]["manifest"] is None
 
 
-def test_four_cold_workers_lose_nothing(fleet: Fleet) -> None:
+def test_four_cold_workers_lose_nothing(any_fleet: Fleet) -> None:
+    fleet = any_fleet
     barrier = fleet.folder / "barrier"
     barrier.mkdir()
     jobs = [{"key": "model/v1", "sizes": [n], "width": 8 * n} for n in (2, 3, 4, 5)]
