@@ -21,6 +21,7 @@ from casinductor.errors import CasinductorError, LocalDirectory
 from casinductor.inductor.directory import Walk, walk
 from casinductor.inductor.fingerprint import Fingerprint, worker_fingerprint
 from casinductor.inductor.gpu import get_gpu_type
+from casinductor.nearby import Nearby, nearby
 from casinductor.observe import Observation
 from casinductor.reports import Progress, RestoreReport, SyncReport, no_progress
 from casinductor.restore import Restoration, Restored, record_name
@@ -147,19 +148,25 @@ class Cache:
             self._observation = Observation(self._restored, self.snapshot, self.settings.trace)
 
     def _restore(self, mode: Restore, deadline: Deadline) -> Restored:
+        near = nearby(self.settings)
+
         def work(store: Store) -> Restored:
             with directory_lock(self.root, deadline) as held:
                 if not held:
                     deadline.check()
                 sweep_stages(self.root)
-                return self._materialize(store, mode, deadline)
+                with near.turn(f"{store.backend.url}\0{self.id}", deadline):
+                    store.backend = near.reading(store.backend)
+                    return self._materialize(store, mode, deadline, near)
 
         return self._with_store(work, deadline)
 
-    def _materialize(self, store: Store, mode: Restore, deadline: Deadline) -> Restored:
+    def _materialize(
+        self, store: Store, mode: Restore, deadline: Deadline, near: Nearby
+    ) -> Restored:
         worker = self._fingerprint()
         restored = Restoration(
-            store, self.id, self.root, mode, worker, deadline, self.progress
+            store, self.id, self.root, mode, worker, deadline, self.progress, near
         ).run()
         if restored.report.source == "nothing":
             store.format_problem()  # says so if a later format is why nothing was found

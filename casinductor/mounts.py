@@ -14,6 +14,19 @@ LOCAL_TYPES = frozenset(
     ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay", "bcachefs")
 )
 
+#: Filesystems on which nothing may be published, and why. rclone gives one name to two writers and
+#: uploads after ``close`` has returned (rclone.org/commands/rclone_mount, "VFS File Caching").
+UNSAFE_TYPES = {
+    "fuse.rclone": "it uploads after close, so what was acknowledged may be lost",
+}
+
+
+def unsafe(path: str) -> str | None:
+    """Why nothing may be published on the filesystem of ``path``; None if it may."""
+    kind = filesystem_type(path)
+    reason = UNSAFE_TYPES.get(kind)
+    return f"{kind}: {reason}" if reason else None
+
 
 def is_local(path: str) -> bool:
     """Whether only this machine serves the filesystem of ``path``."""

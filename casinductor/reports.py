@@ -24,7 +24,8 @@ def no_progress(done: int, total: int) -> None:
 class RestoreReport:
     """A restore of ``cache``. ``state`` identifies what the cache held for this worker ("" if
     nothing); ``refused`` counts groups by reason; ``lost`` groups whose blobs are missing or bad;
-    ``bytes_read`` came from the store, ``bytes_written`` went to the local directory.
+    ``bytes_read`` came from the store and ``bytes_nearby`` from this node's directory,
+    ``bytes_written`` went to the local directory.
     """
 
     cache: str
@@ -36,6 +37,7 @@ class RestoreReport:
     files_written: int = 0
     files_kept: int = 0
     bytes_read: int = 0
+    bytes_nearby: int = 0
     bytes_written: int = 0
     refused: dict[str, int] = field(default_factory=dict)
     lost: int = 0

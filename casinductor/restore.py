@@ -20,6 +20,7 @@ from casinductor.inductor import triton
 from casinductor.inductor.directory import Found, Unstable, Walk, read_stable, stamp, walk
 from casinductor.inductor.fingerprint import Fingerprint, refusal
 from casinductor.inductor.layout import Fate, Kind, classify
+from casinductor.nearby import Nearby
 from casinductor.reports import Progress, RestoreReport, no_progress
 from casinductor.settings import Restore
 from casinductor.store.fetch import (
@@ -80,8 +81,10 @@ class Restoration:
         worker: Fingerprint,
         deadline: Deadline,
         progress: Progress = no_progress,
+        nearby: Nearby | None = None,
     ) -> None:
         self.progress = progress
+        self.nearby = nearby or Nearby()
         self.store = store
         self.cache = cache
         self.root = root
@@ -215,14 +218,26 @@ class Restoration:
             self.store.catalog.save_meanwhile()
             targets, plan = self._plan(stage, lacking, losses)
             stage.make_room()
+            if not plan:
+                self.nearby.pass_on()
             total, done = planned_bytes(plan), 0
             self.report.bytes_read += total
             for opened in fetch(self.store.backend, plan, losses, self.deadline):
                 self._write(stage, opened, targets)
                 done += opened.stored
                 self.progress(done, total)
+            self._keep(stage, targets)
+            self.nearby.pass_on()
             self._commit(stage, lacking)
         return losses
+
+    def _keep(self, stage: Staging, targets: Targets) -> None:
+        """Keep what was fetched for the other processes of this host."""
+        complete = stage.complete()
+        for staged, file in targets.files:
+            if staged.path in complete:
+                self.nearby.keep(staged, file)
+        self.nearby.finish()
 
     def _lacking(self, task: Task, local: Walk) -> list[File]:
         """The files to write: a Triton directory whole or not at all, others one by one."""
@@ -272,6 +287,9 @@ class Restoration:
             for file in task.wanted:
                 folder = file.path.rpartition("/")[0] if whole else None
                 staged = stage.add(file.path, file.mode, task.version.rank, file.size, folder)
+                if self.nearby.supply(stage, staged, file):
+                    continue
+                targets.files.append((staged, file))
                 offset = 0
                 table, frames = tables.of(file.manifest)
                 for index in file.blobs:
@@ -324,6 +342,10 @@ class Restoration:
     def _finish(self, union: Union) -> None:
         report = self.report
         report.bytes_read += self.findings.bytes_read
+        near = self.nearby
+        report.bytes_nearby = near.files_bytes + near.manifest_bytes
+        report.bytes_read -= near.manifest_bytes
+        report.bytes_written += near.files_bytes
         report.damage += self.findings.damage
         lines = sorted(f"{group}\0{v.content.hex()}" for group, v in union.groups.items())
         report.state = blake3_digest("\n".join(lines).encode()).hex() if lines else ""
@@ -351,6 +373,7 @@ class Targets:
     def __init__(self) -> None:
         self._first: dict[bytes, tuple[Staged, int]] = {}
         self._more: dict[bytes, list[tuple[Staged, int]]] = {}
+        self.files: list[tuple[Staged, File]] = []
 
     def add(self, digest: bytes, staged: Staged, offset: int) -> bool:
         """Add a place; True if it is the blob's first."""

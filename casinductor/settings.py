@@ -20,6 +20,8 @@ Restore = Literal["needed", "all"]
 DEFAULT_STORE = "/data/inductor-caches"
 DEFAULT_LOCAL_DIR = "/tmp/inductor-cache"  # noqa: S108 - the path that fal.toolkit uses
 
+DEFAULT_NODE_BYTES = 10 << 30
+
 
 def default_state_dir() -> Path:
     """Where this user's private catalogs lie: the temporary directory, which is a local disk."""
@@ -35,7 +37,8 @@ class Settings:
     what a cache hit reads, ``all`` everything; the deadlines are seconds;
     ``trace``: listen to torch's structured trace between a restore and a sync; ``warmups``: keep
     records of warm-ups in the store; ``compact_after``: a sync that finds so many manifests of its
-    cache merges them, 0 for never.
+    cache merges them, 0 for never; ``node_dir``: a directory that all processes of this host
+    share, so that one of them fetches for all, kept below ``node_bytes``.
     """
 
     store: str = DEFAULT_STORE
@@ -48,6 +51,8 @@ class Settings:
     trace: bool = True
     warmups: bool = True
     compact_after: int = 16
+    node_dir: Path | None = None
+    node_bytes: int = DEFAULT_NODE_BYTES
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -57,7 +62,7 @@ class Settings:
         def text(name: str) -> str | None:
             return env.get(f"CASINDUCTOR_{name}") or None
 
-        state = text("STATE_DIR")
+        state, node = text("STATE_DIR"), text("NODE_DIR")
         return cls(
             store=text("STORE") or DEFAULT_STORE,
             local_dir=Path(text("LOCAL_DIR") or DEFAULT_LOCAL_DIR),
@@ -68,6 +73,8 @@ class Settings:
             state_dir=Path(state) if state else None,
             trace=_switch(text("TRACE"), "TRACE"),
             warmups=_switch(text("WARMUPS"), "WARMUPS"),
+            node_dir=Path(node) if node else None,
+            node_bytes=_count(text("NODE_BYTES"), "NODE_BYTES", DEFAULT_NODE_BYTES),
             compact_after=_count(text("COMPACT_AFTER"), "COMPACT_AFTER", 16),
         )
 

@@ -42,6 +42,7 @@ def check_worker(settings: Settings, environ: Mapping[str, str] | None = None) -
         _redirected("TORCHINDUCTOR_CACHE_DIR", env, str(settings.local_dir)),
         _redirected("TRITON_CACHE_DIR", env, str(settings.local_dir)),
         _state(settings),
+        *_node(settings),
         _torch(),
         _compiler(env),
         *_cpu(env),
@@ -102,6 +103,25 @@ def _state(settings: Settings) -> Checkup:
         advice = f"remove it, or chmod go-w {path}; until then nothing is remembered there"
         return Checkup("state directory", "warning", f"others can write {path}", advice)
     return ok("state directory", f"{path} on {local_or_network(str(there))}")
+
+
+def _node(settings: Settings) -> list[Checkup]:
+    """The directory that this host's processes share, if there is one."""
+    if settings.node_dir is None:
+        return []
+    path = str(settings.node_dir)
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        advice = "mend it or unset CASINDUCTOR_NODE_DIR; until then every process fetches alone"
+        told = f"{path} cannot be written: {error.strerror or error}"
+        return [Checkup("node", "warning", told, advice)]
+    if not is_local(path):
+        advice = "point CASINDUCTOR_NODE_DIR at a disk of the host"
+        return [Checkup("node", "warning", f"{path} is on {local_or_network(path)}", advice)]
+    return [ok("node", f"{path} is on {local_or_network(path)}"), *space("node", path)]
 
 
 def _torch() -> Checkup:

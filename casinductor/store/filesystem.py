@@ -24,7 +24,7 @@ from casinductor.errors import (
     StoreUnavailable,
     store_error,
 )
-from casinductor.mounts import is_local
+from casinductor.mounts import is_local, unsafe
 from casinductor.store.backend import MAX_WHOLE_BYTES, Listed
 from casinductor.store.ulid import new_ulid
 
@@ -69,6 +69,8 @@ class FilesystemBackend:
 
     def put(self, name: str, parts: Iterable[bytes], *, durable: bool = True) -> int:
         path = self._path(name)
+        if reason := unsafe(self.root):
+            raise StoreReadOnly(f"{path} is not written, as it is on {reason}; use a URL instead")
         folder = os.path.dirname(path)
         temporary = path if self.mode == "create" else f"{folder}/.{new_ulid()}.tmp"
         try:
@@ -95,13 +97,14 @@ class FilesystemBackend:
     def get(self, name: str, limit: int = MAX_WHOLE_BYTES) -> bytes:
         path = self._path(name)
         descriptor, size = _open(path)
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
+        try:
             if size > limit:
                 raise Damaged(f"{path} has {size} bytes, more than the {limit} it may have")
-            try:
-                return b"".join(iter(lambda: file.read(1 << 24), b""))
-            except OSError as error:
-                raise store_error(error, "reading", path) from error
+            return b"".join(iter(lambda: os.read(descriptor, 1 << 24), b""))
+        except OSError as error:
+            raise store_error(error, "reading", path) from error
+        finally:
+            _close_read(descriptor)
 
     def get_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> Iterator[bytes]:
         path = self._path(name)
@@ -112,7 +115,7 @@ class FilesystemBackend:
                     raise Damaged(f"{path} ends at byte {size}, before byte {offset + length}")
                 yield _pread(descriptor, offset, length, path)
         finally:
-            os.close(descriptor)
+            _close_read(descriptor)
 
     def size(self, name: str) -> int:
         path = self._path(name)
@@ -262,6 +265,12 @@ def _open(path: str) -> tuple[int, int]:
         os.close(descriptor)
         raise Damaged(f"{path} is not a regular file")
     return descriptor, status.st_size
+
+
+def _close_read(descriptor: int) -> None:
+    """Close what was only read: an error then says nothing about bytes that are here already."""
+    with suppress(OSError):
+        os.close(descriptor)
 
 
 def _pread(descriptor: int, offset: int, length: int, path: str) -> bytes:

@@ -41,12 +41,13 @@ def directory_lock(root: str, deadline: Deadline) -> Iterator[bool]:
     except OSError as error:
         raise LocalDirectory(f"cannot lock {root}: {error.strerror or error}") from error
     try:
-        yield _take(descriptor, deadline)
+        yield take_lock(descriptor, deadline)
     finally:
         os.close(descriptor)
 
 
-def _take(descriptor: int, deadline: Deadline) -> bool:
+def take_lock(descriptor: int, deadline: Deadline) -> bool:
+    """``flock`` an open file exclusively; False if another process has it until the deadline."""
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
