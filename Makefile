@@ -11,7 +11,7 @@ demo: $(STAMP)  ## compile and sync in one process, restore and hit in another
 	$(BIN)/casinductor demo
 
 test: $(STAMP) $(SERVERS)  ## the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,0 +1,262 @@
+"""What distance costs: cold restores and syncs with latency between the worker and the store.
+
+Invariant: both sides move their bytes over the same path: to SeaweedFS through one proxy that adds
+the latency to each round trip and counts, or to a directory through one FUSE mount that adds it to
+each operation. fal's zip goes to the bucket as one PUT and comes as one GET by the same client.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from casinductor.cache import Cache
+from casinductor.settings import Settings
+from casinductor.store.address import open_backend
+from tests import servers
+from tests.proxy import Proxy, proxied
+from tools.bench.measure import Pair, milliseconds
+from tools.bench.peer import Fal
+
+LATENCIES = (0.0, 0.002, 0.01, 0.05)
+COLUMNS = [
+    "verb", "added", "casinductor", "fal's zip", "times as fast",
+    "round trips", "zip", "moves", "zip", "times less",
+]  # fmt: skip
+KEY = "model/v1"
+PASSTHROUGH = Path(__file__).resolve().parents[2] / "tests" / "filesystems" / "passthrough.py"
+
+
+@dataclass
+class Moved:
+    """Round trips and bytes of a run."""
+
+    trips: int = 0
+    bytes: int = 0
+
+
+@dataclass
+class Way:
+    """A way to a store: its address, what fal does to store or fetch, and what was moved."""
+
+    address: Callable[[str], str]
+    upload: Callable[[Fal, str], None]
+    download: Callable[[Fal, str], None]
+    moved: Callable[[], Moved]
+    fal_store: Path | None = None
+
+
+@dataclass
+class Measured:
+    pair: Pair = field(default_factory=lambda: Pair([], []))
+    ours: Moved = field(default_factory=Moved)
+    theirs: Moved = field(default_factory=Moved)
+
+    def row(self, verb: str, latency: float) -> list[str]:
+        ours, theirs = self.ours, self.theirs
+        return [
+            verb,
+            f"{latency * 1000:g} ms",
+            milliseconds(self.pair.ours),
+            milliseconds(self.pair.theirs),
+            f"{self.pair.ratio:.1f}",
+            f"{ours.trips:,}",
+            f"{theirs.trips:,}",
+            f"{ours.bytes / 1e6:.2f} MB",
+            f"{theirs.bytes / 1e6:.2f} MB",
+            f"{theirs.bytes / max(1, ours.bytes):.1f}",
+        ]
+
+
+class Distance:
+    """One tree, one way, one latency; ``runs`` of each verb in turns."""
+
+    def __init__(self, tree: Path, folder: Path, way: Way, runs: int) -> None:
+        self.tree = tree
+        self.folder = folder
+        self.way = way
+        self.runs = runs
+        folder.mkdir(parents=True)
+        self.fal = Fal(folder)
+        if way.fal_store is not None:
+            self.fal.module.GLOBAL_INDUCTOR_CACHES_DIR = self.fal.store = way.fal_store
+            self.fal.module.PERSISTENT_TMP_DIR = way.fal_store.parent / "zip-tmp"
+
+    def cache(self, store: str, local: Path, state: str) -> Cache:
+        settings = Settings(
+            store=self.way.address(store),
+            local_dir=local,
+            gpu_type="H100",
+            state_dir=self.folder / state,
+            restore_deadline=600,
+            sync_deadline=600,
+        )
+        return Cache(KEY, settings=settings)
+
+    def rows(self, latency: float) -> list[list[str]]:
+        rows = [self._first_sync().row("first sync", latency)]
+        for mode in ("needed", "all"):
+            rows.append(self._restore(mode).row(f"cold restore, {mode}", latency))
+        rows.append(self._one_new_graph().row("sync of one new graph", latency))
+        return rows
+
+    def _turns(
+        self,
+        ours: Callable[[int], object],
+        theirs: Callable[[int], object],
+        prepare: Callable[[int], object] = lambda _: None,
+    ) -> Measured:
+        """In turns; of what is moved the last run counts, as all are alike."""
+        measured = Measured()
+        for number in range(self.runs + 1):
+            prepare(number)
+            for side, work in (("ours", ours), ("theirs", theirs)):
+                self.way.moved()
+                start = time.perf_counter()
+                work(number)
+                seconds = time.perf_counter() - start
+                setattr(measured, side, self.way.moved())
+                if number:
+                    getattr(measured.pair, side).append(seconds)
+        return measured
+
+    def _first_sync(self) -> Measured:
+        def ours(number: int) -> None:
+            self.cache(f"store{number}", self.tree, f"state{number}").sync()
+
+        def theirs(number: int) -> None:
+            self.fal.sync(f"{KEY}-{number}", self.tree)
+            self.way.upload(self.fal, f"{KEY}-{number}")
+
+        return self._turns(ours, theirs)
+
+    def _restore(self, mode: str) -> Measured:
+        def ours(number: int) -> None:
+            local = self.folder / f"{mode}{number}"
+            self.cache("store0", local, f"cold-{mode}{number}").restore(mode)  # type: ignore[arg-type]
+
+        def theirs(number: int) -> None:
+            self.way.download(self.fal, f"{KEY}-0")
+            self.fal.load(f"{KEY}-0", self.folder / f"unpacked-{mode}{number}")
+
+        measured = self._turns(ours, theirs)
+        for number in range(self.runs + 1):
+            shutil.rmtree(self.folder / f"unpacked-{mode}{number}")
+            if mode == "needed":
+                shutil.rmtree(self.folder / f"{mode}{number}")
+        return measured
+
+    def _one_new_graph(self) -> Measured:
+        source = max(self.tree.glob("fxgraph/*/*/*"), key=lambda path: path.stat().st_size)
+        data, key = source.read_bytes(), source.parent.name
+        local, unpacked = self.folder / "all0", self.folder / "unpacked"
+        cache = self.cache("store0", local, "cold-all0")
+        cache.restore("all")
+        self.way.download(self.fal, f"{KEY}-0")
+        state = self.fal.load(f"{KEY}-0", unpacked)
+
+        def graph(where: Path, number: int) -> None:
+            other = "f" + "zyxwvu"[number] * 2 + key[3:]
+            target = where / "fxgraph" / other[1:3] / other / source.name
+            target.parent.mkdir(parents=True)
+            target.write_bytes(data.replace(key.encode(), other.encode()))
+
+        def ours(_: int) -> None:
+            cache.sync()
+
+        def theirs(_: int) -> None:
+            self.fal.sync(f"{KEY}-0", unpacked, state)
+            self.way.upload(self.fal, f"{KEY}-0")
+
+        return self._turns(ours, theirs, lambda n: (graph(local, n), graph(unpacked, n)))
+
+
+@contextlib.contextmanager
+def object_store(folder: Path, latency: float, server: servers.Server) -> Iterator[Way]:
+    """The way to a bucket of SeaweedFS through the proxy."""
+    with proxied(server.endpoint, latency) as proxy:
+
+        def address(name: str) -> str:
+            return f"s3://{servers.BUCKET}/{folder.name}/{name}?endpoint={proxy.endpoint}"
+
+        def zipped(fal: Fal, key: str) -> Path:
+            return fal.store / "H100" / f"{key}.zip"
+
+        def upload(fal: Fal, key: str) -> None:
+            backend = open_backend(address(f"zips-{time.monotonic_ns()}"), 600)
+            backend.put("zip", [zipped(fal, key).read_bytes()])
+            uploaded[key] = backend.url
+
+        def download(fal: Fal, key: str) -> None:
+            backend = open_backend(uploaded[key], 600)
+            zipped(fal, key).write_bytes(backend.get("zip"))
+
+        uploaded: dict[str, str] = {}
+        yield Way(address, upload, download, lambda: _of(proxy))
+
+
+def _of(proxy: Proxy) -> Moved:
+    traffic = proxy.reset()
+    return Moved(traffic.total, traffic.up + traffic.down)
+
+
+@contextlib.contextmanager
+def filesystem(folder: Path, latency: float) -> Iterator[Way]:
+    """The way to a directory through a FUSE mount that delays each operation."""
+    source, mount, count = folder / "source", folder / "mount", folder / "count"
+    for path in (source, mount):
+        path.mkdir(parents=True)
+    options = json.dumps({"delay": latency, "count": str(count)})
+    process = subprocess.Popen([sys.executable, str(PASSTHROUGH), str(source), str(mount), options])
+    try:
+        while not os.path.ismount(mount):
+            if process.poll() is not None:
+                raise SystemExit("no FUSE mount here: it needs root, /dev/fuse and libfuse")
+            time.sleep(0.02)
+        before = Moved()
+
+        def moved() -> Moved:
+            nonlocal before
+            (mount / "tell").write_bytes(b"")  # its release makes the mount tell; not counted below
+            time.sleep(0.05 + 6 * latency)
+            told = json.loads(count.read_text())
+            total = Moved(told["operations"], told["read_bytes"] + told["write_bytes"])
+            since = Moved(total.trips - before.trips - 5, total.bytes - before.bytes)
+            before = total
+            return since
+
+        def nothing(_fal: Fal, _key: str) -> None:
+            """fal reads and writes the mount itself."""
+
+        yield Way(lambda name: str(mount / name), nothing, nothing, moved, mount / "zips")
+    finally:
+        subprocess.run(["umount", "-l", str(mount)], check=False)
+        process.wait(20)
+
+
+def rows(tree: Path, folder: Path, runs: int) -> dict[str, list[list[str]]]:
+    """The tables: verbs by latency, over an object store and over a filesystem."""
+    found: dict[str, list[list[str]]] = {"Object store": [], "Filesystem": []}
+    os.environ.update(servers.KEYS)
+    with servers.seaweedfs(folder / "seaweedfs") as server:
+        for latency in LATENCIES:
+            place = folder / f"objects-{latency}"
+            with object_store(place, latency, server) as way:
+                found["Object store"] += Distance(tree, place, way, runs).rows(latency)
+            shutil.rmtree(place)
+    for latency in LATENCIES:
+        place = folder / f"fuse-{latency}"
+        with filesystem(place / "way", latency) as way:
+            found["Filesystem"] += Distance(tree, place / "work", way, runs).rows(latency)
+        shutil.rmtree(place)
+    for those in found.values():
+        those.sort(key=lambda row: [r[0] for r in those].index(row[0]))
+    return found
