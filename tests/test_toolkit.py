@@ -99,7 +99,7 @@ def test_a_stores_fault_is_logged_and_never_raised(
         for path in fleet.files("*"):
             path.write_bytes(b"rubbish")
         address = fleet.store
-    where = "s3://bucket/prefix" if store == "scheme" else str(address)
+    where = "ftp://bucket/prefix" if store == "scheme" else str(address)
     monkeypatch.setenv("CASINDUCTOR_STORE", where)
     assert toolkit.load_inductor_cache("m") == ""
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(worker.root)

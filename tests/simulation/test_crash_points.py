@@ -134,7 +134,7 @@ def crash_everywhere(staleness: float, stride: int, offset: int, seed: int = 0) 
 
 @pytest.mark.parametrize("staleness", [0.0, 10.0])
 def test_a_sample_of_all_crash_points(staleness: float) -> None:
-    assert crash_everywhere(staleness, stride=5, offset=3) >= 400
+    assert crash_everywhere(staleness, stride=5, offset=3) >= 300
 
 
 @pytest.mark.soak

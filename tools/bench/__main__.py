@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tools.bench import inspection, scale, trees
+from tools.bench import distance, fleet, inspection, large, scale, trees
 from tools.bench.compare import Comparison, growth
 from tools.bench.measure import machine, milliseconds, table
 
@@ -25,6 +25,10 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--no-scale", action="store_true", help="leave out the large caches")
     parser.add_argument("--looks", action="store_true", help="inspection alone")
+    parser.add_argument("--distance", action="store_true", help="latency alone")
+    parser.add_argument("--fleet", action="store_true", help="a thousand workers alone")
+    parser.add_argument("--large", action="store_true", help="a store of 10,000 caches alone")
+    parser.add_argument("--caches", type=int, default=10_000, help="how many in that store")
     parser.add_argument("--no-torch", action="store_true", help="leave out the CPU tree")
     options = parser.parse_args()
     print(machine())
@@ -33,6 +37,14 @@ def main() -> None:
         corpus = trees.corpus(folder)
         if corpus is None:
             print(f"\nThe CUDA trees are not at {trees.CORPUS}: CPU trees only.")
+        if options.large:
+            what, rows = large.rows(folder / "large", options.caches)
+            table(f"A large store ({what})", large.COLUMNS, rows)
+            return
+        if options.distance or options.fleet:
+            source = corpus / trees.BERT if corpus else trees.cpu_tree(folder)
+            far(source, folder, options)
+            return
         if options.looks:
             looks(list(corpus.iterdir()) if corpus else [], folder, options)
             return
@@ -54,6 +66,18 @@ def main() -> None:
             rows = scale.rows(source, folder / "scale", [500, 5_000, 50_000], 2_000_000_000)
             columns = ["cache", "files", "bytes", "sync", "peak", "needed", "peak", "all", "peak"]
             table("Scale", columns, rows)
+
+
+def far(source: Path, folder: Path, options: argparse.Namespace) -> None:
+    """Stores that are a network away: latency, and a fleet that starts at once."""
+    if options.distance:
+        tree = folder / "5000-files"
+        scale.repeat(source, tree, files=5_000)
+        for title, rows in distance.rows(tree, folder / "distance", min(options.runs, 3)).items():
+            table(title, distance.COLUMNS, rows)
+    if options.fleet:
+        rows = [fleet.row(source, folder / "fleet")]
+        table("A thousand workers", fleet.COLUMNS, rows)
 
 
 def looks(found: list[Path], folder: Path, options: argparse.Namespace) -> None:
