@@ -31,7 +31,7 @@ from casinductor.store.names import CacheId
 from casinductor.store.pack import BREAK, Blob
 from casinductor.store.publish import Published, conflicts, packs_of, publish
 from casinductor.store.relatives import read_relatives
-from casinductor.store.store import RECHECKED, Findings, Store
+from casinductor.store.store import Findings, Store
 from casinductor.store.union import Union, paths, resolve, versions
 from casinductor.worker.ownership import brought, read_records
 from casinductor.worker.snapshot import Snapshot
@@ -148,7 +148,7 @@ class Synchronization:
             self.store.prepare_to_write()  # a store that does not exist yet
         self.store.recheck(self.cache, self.findings, self.deadline)
         self.store.refresh(self.cache.gpu, self.cache.key, self.findings, self.deadline)
-        self.unusable.packs |= bad_packs(self.store, self.cache, RECHECKED)
+        self.unusable.packs |= bad_packs(self.store, self.cache, glance=True)
 
     def _union(self) -> Union:
         found = versions(self.store.catalog, self.cache)

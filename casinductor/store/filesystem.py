@@ -26,12 +26,15 @@ from casinductor.errors import (
 )
 from casinductor.mounts import is_local, unsafe
 from casinductor.store.backend import MAX_WHOLE_BYTES, Listed
+from casinductor.store.parallel import at_once
 from casinductor.store.ulid import new_ulid
 
 Mode = Literal["link", "rename", "create"]
 MODES: tuple[Mode, ...] = ("link", "rename", "create")
 #: Requests in flight where each is a round trip to a server.
 _NETWORK_PARALLEL = 8
+
+_PIECE_BYTES = 256 << 10
 
 #: NFS caches attributes and names for up to acdirmax = 60 s (nfs(5)); five times that.
 _NETWORK_STALENESS = 300.0
@@ -100,6 +103,8 @@ class FilesystemBackend:
         try:
             if size > limit:
                 raise Damaged(f"{path} has {size} bytes, more than the {limit} it may have")
+            if self.parallel > 1 and size > _PIECE_BYTES:
+                return self._read(descriptor, 0, size, path)
             return b"".join(iter(lambda: os.read(descriptor, 1 << 24), b""))
         except OSError as error:
             raise store_error(error, "reading", path) from error
@@ -113,9 +118,20 @@ class FilesystemBackend:
             for offset, length in ranges:
                 if offset < 0 or length < 0 or offset + length > size:
                     raise Damaged(f"{path} ends at byte {size}, before byte {offset + length}")
-                yield _pread(descriptor, offset, length, path)
+                yield self._read(descriptor, offset, length, path)
         finally:
             _close_read(descriptor)
+
+    def _read(self, descriptor: int, offset: int, length: int, path: str) -> bytes:
+        """A range; over a network in pieces side by side, as each read is a round trip there."""
+        if self.parallel <= 1 or length <= _PIECE_BYTES:
+            return _pread(descriptor, offset, length, path)
+        pieces = [
+            (start, min(_PIECE_BYTES, offset + length - start))
+            for start in range(offset, offset + length, _PIECE_BYTES)
+        ]
+        parts = at_once(lambda piece: _pread(descriptor, *piece, path), pieces, self.parallel)
+        return b"".join(parts)
 
     def size(self, name: str) -> int:
         path = self._path(name)

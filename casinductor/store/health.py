@@ -25,9 +25,10 @@ from casinductor.store.fetch import (
     locate,
 )
 from casinductor.store.names import CacheId
-from casinductor.store.pack import read_end
+from casinductor.store.pack import read_end, read_trailer
 from casinductor.store.parallel import at_once
-from casinductor.store.store import Store
+from casinductor.store.sampling import some_of
+from casinductor.store.store import RECHECK_BYTES, RECHECKED, Store
 from casinductor.store.union import Version
 
 Pause = Callable[[], None]
@@ -87,10 +88,10 @@ def _blobs_of(catalog: Catalog, manifest: int) -> Iterable[tuple[int, set[int]]]
         yield row, set(array("I", blobs))
 
 
-def bad_packs(store: Store, cache: CacheId, most: int | None = None) -> set[str]:
+def bad_packs(store: Store, cache: CacheId, *, glance: bool = False) -> set[str]:
     """Packs that the cache's manifests name and that are gone, cut short or without their end.
 
-    At most ``most`` of them are looked at, chosen at random.
+    A ``glance`` looks at some of them, chosen at random, and reads few of their footers.
     A damaged pack is marked in quarantine, so that every worker stores its blobs anew.
     """
     rows = store.catalog.db.execute(
@@ -98,9 +99,12 @@ def bad_packs(store: Store, cache: CacheId, most: int | None = None) -> set[str]
         " WHERE m.gpu = ? AND m.key = ?",
         (cache.gpu, cache.key),
     ).fetchall()
-    if most is not None and len(rows) > most:
-        rows = random.sample(rows, most)
-    problems = at_once(lambda row: _pack_problem(store, *row), rows, store.backend.parallel)
+    if glance and len(rows) > RECHECKED:
+        rows = random.sample(rows, RECHECKED)
+    budget = RECHECK_BYTES // max(1, len(rows)) if glance else None
+    problems = at_once(
+        lambda row: _pack_problem(store, row[0], row[1], budget), rows, store.backend.parallel
+    )
     bad = set()
     for (ulid, _), problem in zip(rows, problems, strict=True):
         if problem is None:
@@ -111,11 +115,19 @@ def bad_packs(store: Store, cache: CacheId, most: int | None = None) -> set[str]
     return bad
 
 
-def _pack_problem(store: Store, ulid: str, size: int) -> CasinductorError | None:
+def _pack_problem(
+    store: Store, ulid: str, size: int, budget: int | None
+) -> CasinductorError | None:
+    """What is wrong with a pack; with a budget, its footer is read if chance and that allow it."""
     try:
-        actual = store.backend.size(names.pack(ulid))
-        if actual != size:
-            return Damaged(f"pack {ulid} has {actual} bytes instead of {size}")
+        if budget is not None:
+            _, length = read_trailer(store.backend, ulid, size)
+            if not some_of([(ulid, length)], 1, budget):
+                return None
+        else:
+            actual = store.backend.size(names.pack(ulid))
+            if actual != size:
+                return Damaged(f"pack {ulid} has {actual} bytes instead of {size}")
         read_end(store.backend, ulid, size)
     except CasinductorError as error:
         return error

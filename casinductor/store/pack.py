@@ -251,6 +251,29 @@ def _check_footer(footer: Footer, size: int) -> None:
             raise ValueError("a blob leaves its frame")
 
 
+def read_trailer(backend: Backend, ulid: str, size: int) -> tuple[int, int]:
+    """Offset and size of the footer of a pack of ``size`` bytes, from its last 24 bytes alone.
+
+    Raises :class:`Damaged` if they are not those of a pack of this size.
+    """
+    if size < len(HEADER) + TRAILER.size:
+        raise Damaged(f"pack {ulid} of {backend.url} has {size} bytes, too few for a pack")
+    ranges = [(size - TRAILER.size, TRAILER.size)]
+    return _parse_trailer(
+        next(iter(backend.get_ranges(pack_name(ulid), ranges))), backend, ulid, size
+    )
+
+
+def _parse_trailer(data: bytes, backend: Backend, ulid: str, size: int) -> tuple[int, int]:
+    offset, length, magic = TRAILER.unpack(data)
+    where = f"pack {ulid} of {backend.url}"
+    if magic != TRAILER_MAGIC or offset + length + TRAILER.size != size:
+        raise Damaged(f"{where} has a damaged end")
+    if length > MAX_FOOTER_BYTES:
+        raise Damaged(f"{where} announces a footer of {length} bytes")
+    return offset, length
+
+
 def read_end(backend: Backend, ulid: str, size: int) -> bytes:
     """The footer's encoded fields, whose first is the pack's name; raises :class:`Damaged`."""
     name = pack_name(ulid)
@@ -259,11 +282,7 @@ def read_end(backend: Backend, ulid: str, size: int) -> bytes:
         raise Damaged(f"{where} has {size} bytes, too few for a pack")
     ahead = min(size, _TAIL_BYTES)
     tail = next(iter(backend.get_ranges(name, [(size - ahead, ahead)])))
-    offset, length, magic = TRAILER.unpack(tail[-TRAILER.size :])
-    if magic != TRAILER_MAGIC or offset + length + TRAILER.size != size:
-        raise Damaged(f"{where} has a damaged end")
-    if length > MAX_FOOTER_BYTES:
-        raise Damaged(f"{where} announces a footer of {length} bytes")
+    offset, length = _parse_trailer(tail[-TRAILER.size :], backend, ulid, size)
     if offset >= size - ahead:
         sealed = tail[offset - (size - ahead) : -TRAILER.size]
     else:

@@ -7,7 +7,6 @@ cannot be read is reported in :class:`Findings` and skipped, so one bad object c
 from __future__ import annotations
 
 import json
-import random
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -29,11 +28,14 @@ from casinductor.store.frame import blake3_digest
 from casinductor.store.manifest import Manifest, decode, verify
 from casinductor.store.names import CacheId
 from casinductor.store.parallel import at_once
+from casinductor.store.sampling import some_of
 from casinductor.store.ulid import is_ulid, new_ulid, ulid_ms
 
 FORMAT_VERSION = 1
-#: How many manifests a sync reads again at most.
+#: How many manifests a sync reads again, and at how many packs it looks, at most; and the bytes of
+#: manifests, and of packs' footers, on average.
 RECHECKED = 16
+RECHECK_BYTES = 64 << 10
 #: How often a listing is repeated at most while manifests vanish under the reader's eyes.
 _LISTINGS = 64
 #: Manifests whose contents are held in memory at once.
@@ -63,6 +65,7 @@ class Store:
     def __init__(self, backend: Backend, catalog: Catalog) -> None:
         self.backend = backend
         self.catalog = catalog
+        self._writable = False
 
     def format_problem(self) -> str | None:
         """None if FORMAT is there and readable, else what is wrong with it.
@@ -87,10 +90,13 @@ class Store:
             )
         if fields["publish"] in self.backend.modes:
             self.backend.mode = str(fields["publish"])
+        self._writable = True
         return None
 
     def prepare_to_write(self) -> None:
         """Make sure FORMAT is there: probe a new store, heal a damaged file by a fresh one."""
+        if self._writable:
+            return
         problem = self.format_problem()
         for _ in range(_SECOND_LOOKS):
             if problem in (None, "missing"):
@@ -98,6 +104,7 @@ class Store:
             time.sleep(0.1)  # whoever publishes by creating may be just about to write it
             problem = self.format_problem()
         if problem is None:
+            self._writable = True
             return
         mode = self.backend.probe()
         if problem != "missing":
@@ -180,9 +187,9 @@ class Store:
     def recheck(self, cache: CacheId, findings: Findings, deadline: Deadline) -> None:
         """Read again what the catalog knew of a cache, as its manifests may have rotted since.
 
-        At most :data:`RECHECKED` of them, chosen at random, so that a sync's cost stays flat.
+        Some of them, chosen at random, so that a sync's cost stays flat.
         """
-        known = sorted(ulid for _, ulid in self.catalog.known(cache.gpu, cache.key))
+        known = self.catalog.known(cache.gpu, cache.key)
 
         def ask(ulid: str) -> CasinductorError | None:
             deadline.check()
@@ -193,7 +200,8 @@ class Store:
                 return error
             return None
 
-        chosen = random.sample(known, min(len(known), RECHECKED))
+        sized = [(ulid, size) for (_, ulid), (_, size) in sorted(known.items())]
+        chosen = some_of(sized, RECHECKED, RECHECK_BYTES)
         answers = at_once(ask, chosen, self.backend.parallel)
         for ulid, answer in zip(chosen, answers, strict=True):
             if answer is None:

@@ -229,7 +229,7 @@ def test_a_grace_of_one_staleness_would_lose() -> None:
 
 
 def test_trusting_other_workers_would_lose(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sync, "bad_packs", lambda *_: set())
+    monkeypatch.setattr(sync, "bad_packs", lambda *_, **__: set())
     monkeypatch.setattr(sync.Synchronization, "_relied_packs", lambda _: set())
     assert replayed("trusting other workers", dies="worker 0")
 

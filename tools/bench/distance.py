@@ -257,6 +257,9 @@ def rows(tree: Path, folder: Path, runs: int) -> dict[str, list[list[str]]]:
         with filesystem(place / "way", latency) as way:
             found["Filesystem"] += Distance(tree, place / "work", way, runs).rows(latency)
         shutil.rmtree(place)
-    for those in found.values():
-        those.sort(key=lambda row: [r[0] for r in those].index(row[0]))
-    return found
+    return {title: _by_verb(those) for title, those in found.items()}
+
+
+def _by_verb(rows: list[list[str]]) -> list[list[str]]:
+    order = list(dict.fromkeys(row[0] for row in rows))
+    return sorted(rows, key=lambda row: order.index(row[0]))
