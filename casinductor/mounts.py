@@ -36,18 +36,46 @@ def is_local(path: str) -> bool:
 @lru_cache(maxsize=64)
 def filesystem_type(path: str) -> str:
     """The type of the mount that holds ``path``, from /proc/self/mountinfo; "" if unknown."""
+    mounts = _mounts()
+    number = _device(path)
+    kinds = {kind for device, _, kind in mounts if device == number}
+    if len(kinds) == 1:
+        return kinds.pop()
+    # Subvolumes have devices of their own, and one device may be bound to several places.
     real = os.path.realpath(path)
     best, kind = "", ""
+    for _, mount, type_ in mounts:
+        inside = real == mount or real.startswith(mount + "/")
+        if inside and len(mount) >= len(best):
+            best, kind = mount, type_
+    return kind
+
+
+def _mounts() -> list[tuple[str, str, str]]:
+    """Device ("major:minor"), place and type of each mount, from /proc/self/mountinfo."""
     try:
         text = Path("/proc/self/mountinfo").read_text(errors="replace")
     except OSError:
-        return ""
+        return []
+    found = []
     for line in text.splitlines():
         left, _, right = line.partition(" - ")
         fields = left.split()
-        if len(fields) < 5:
-            continue
-        mount = fields[4].replace("\\040", " ").rstrip("/")
-        if (real == mount or real.startswith(mount + "/")) and len(mount) >= len(best):
-            best, kind = mount, right.split(" ", 1)[0]
-    return kind
+        if len(fields) >= 5:
+            mount = fields[4].replace("\\040", " ").rstrip("/")
+            found.append((fields[2], mount, right.split(" ", 1)[0]))
+    return found
+
+
+def _device(path: str) -> str:
+    """The device number of a path, or of the nearest folder above it that exists."""
+    while True:
+        try:
+            number = os.stat(path).st_dev
+        except OSError:
+            above = os.path.dirname(path)
+            if above == path:
+                return ""
+            path = above
+        else:
+            return f"{os.major(number)}:{os.minor(number)}"

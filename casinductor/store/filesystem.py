@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from casinductor.errors import (
     Damaged,
@@ -43,6 +43,14 @@ _SCANS = 5
 #: File times step with the kernel's tick, 4 to 10 ms: a change so recent may not show in them.
 _TICK_NS = 20_000_000
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+
+
+class _Entry(NamedTuple):
+    """A folder or a file of so many bytes."""
+
+    name: str
+    is_folder: bool
+    size: int
 
 
 class FilesystemBackend:
@@ -153,36 +161,37 @@ class FilesystemBackend:
 
     def _in_order(self, folder: str, start: str) -> Iterator[Listed]:
         """Objects below ``folder`` that follow ``start``, folder by folder in order of name."""
-        for entry in sorted(_scan(self._path(folder)), key=lambda entry: entry.name):
+        for entry in sorted(self._scan(folder)):
             name = folder + entry.name
-            if entry.name.startswith(".") or (name <= start and not start.startswith(f"{name}/")):
+            if name <= start and not start.startswith(f"{name}/"):
                 continue
-            with suppress(FileNotFoundError):
-                if entry.is_dir(follow_symlinks=False):
-                    yield from self._in_order(f"{name}/", start)
-                elif entry.is_file(follow_symlinks=False):
-                    yield Listed(name, entry.stat(follow_symlinks=False).st_size)
+            if entry.is_folder:
+                yield from self._in_order(f"{name}/", start)
+            else:
+                yield Listed(name, entry.size)
 
     def list(self, prefix: str, *, recursive: bool = False) -> list[Listed]:
-        if not os.path.isdir(self.root):
-            if os.path.lexists(self.root) or not os.path.isdir(os.path.dirname(self.root)):
-                raise StoreUnavailable(f"the store {self.root} is not a directory, or not mounted")
-            return []  # a store that nobody has written to yet
         found: list[Listed] = []
         pending = [prefix]
         while pending:
             folder = pending.pop()
-            for entry in _scan(self._path(folder)):
-                with suppress(FileNotFoundError):
-                    if entry.name.startswith("."):
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        if recursive:
-                            pending.append(f"{folder}{entry.name}/")
-                    elif entry.is_file(follow_symlinks=False):
-                        size = entry.stat(follow_symlinks=False).st_size
-                        found.append(Listed(folder + entry.name, size))
+            for entry in self._scan(folder):
+                if not entry.is_folder:
+                    found.append(Listed(folder + entry.name, entry.size))
+                elif recursive:
+                    pending.append(f"{folder}{entry.name}/")
         return sorted(found)
+
+    def _scan(self, folder: str) -> Sequence[_Entry]:
+        """The entries of a folder, none if it is missing; raises StoreUnavailable if all is."""
+        found = _scan(self._path(folder), self.parallel)
+        if found is not None:
+            return found
+        if not os.path.isdir(self.root) and (
+            os.path.lexists(self.root) or not os.path.isdir(os.path.dirname(self.root))
+        ):
+            raise StoreUnavailable(f"the store {self.root} is not a directory, or not mounted")
+        return []  # nobody has written to it yet
 
     def delete(self, name: str) -> None:
         path = self._path(name)
@@ -304,27 +313,49 @@ def _pread(descriptor: int, offset: int, length: int, path: str) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _scan(folder: str) -> list[os.DirEntry[str]]:
-    """The entries of a directory at one moment.
+def _scan(folder: str, parallel: int) -> list[_Entry] | None:
+    """The entries of a directory at one moment, without those that begin with a dot; None if it
+    is missing.
 
     readdir(3) promises nothing about entries that come and go meanwhile: a manifest and the one
-    that replaces it might both be missed.
+    that replaces it might both be missed. One descriptor serves all, as over a network each look
+    at a path may cost a round trip for each of its parts.
     """
     try:
-        for _ in range(_SCANS):
-            changed = os.stat(folder).st_mtime_ns
-            began = time.time_ns()
-            with os.scandir(folder) as entries:
-                found = list(entries)
-            if os.stat(folder).st_mtime_ns == changed and not 0 <= began - changed < _TICK_NS:
-                break
-        return found
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
-        return []
+        return None
+    except OSError as error:
+        raise store_error(error, "listing", folder) from error
+    try:
+        for _ in range(_SCANS):
+            changed = os.fstat(descriptor).st_mtime_ns
+            began = time.time_ns()
+            with os.scandir(descriptor) as entries:
+                names = [entry for entry in entries if not entry.name.startswith(".")]
+            if os.fstat(descriptor).st_mtime_ns == changed and not 0 <= began - changed < _TICK_NS:
+                break
+        looks = at_once(lambda entry: _entry(descriptor, entry), names, parallel)
+        return [entry for entry in looks if entry is not None]
     except OSError as error:
         if error.errno == errno.ESTALE:
             return []
         raise store_error(error, "listing", folder) from error
+    finally:
+        os.close(descriptor)
+
+
+def _entry(folder: int, entry: os.DirEntry[str]) -> _Entry | None:
+    """A folder or regular file of an open directory; None for anything else, and what is gone."""
+    try:
+        if entry.is_dir(follow_symlinks=False):
+            return _Entry(entry.name, True, 0)
+        if entry.is_file(follow_symlinks=False):
+            status = os.stat(entry.name, dir_fd=folder, follow_symlinks=False)
+            return _Entry(entry.name, False, status.st_size)
+    except FileNotFoundError:
+        pass
+    return None
 
 
 def _make_folders(folder: str, root: str, durable: bool) -> None:

@@ -2,7 +2,8 @@
 
 Usage: passthrough.py SOURCE MOUNT JSON, where JSON may hold ``delay`` (seconds for each operation),
 ``refuse`` (names of operations, ENOSYS), ``close_error`` (a name part: flushing such a file fails
-with EIO) and ``count`` (a file that is told how many operations there were, when they change).
+with EIO), ``remember`` (seconds for which the kernel keeps names and attributes) and ``count`` (a
+file that is told how many operations there were, when they change).
 """
 
 from __future__ import annotations
@@ -148,14 +149,15 @@ for _name in _COUNTED.split():
 
 
 if __name__ == "__main__":
-    source, mount, options = sys.argv[1:4]
+    source, mount = sys.argv[1:3]
+    given = json.loads(sys.argv[3])
     mfusepy.FUSE(
-        Passthrough(source, json.loads(options)),
+        Passthrough(source, given),
         mount,
         foreground=True,
         fsname="passthrough",
-        attr_timeout=0,
-        entry_timeout=0,
+        attr_timeout=given.get("remember", 0),
+        entry_timeout=given.get("remember", 0),
         max_read=1 << 20,
         big_writes=True,
     )

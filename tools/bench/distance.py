@@ -210,11 +210,14 @@ def _of(proxy: Proxy) -> Moved:
 
 @contextlib.contextmanager
 def filesystem(folder: Path, latency: float) -> Iterator[Way]:
-    """The way to a directory through a FUSE mount that delays each operation."""
+    """The way to a directory through a FUSE mount that delays each operation.
+
+    The kernel remembers names and attributes for FUSE's default of one second.
+    """
     source, mount, count = folder / "source", folder / "mount", folder / "count"
     for path in (source, mount):
         path.mkdir(parents=True)
-    options = json.dumps({"delay": latency, "count": str(count)})
+    options = json.dumps({"delay": latency, "count": str(count), "remember": 1})
     process = subprocess.Popen([sys.executable, str(PASSTHROUGH), str(source), str(mount), options])
     try:
         while not os.path.ismount(mount):
