@@ -170,7 +170,7 @@ class Synchronization:
                 if (
                     path not in snapshot.own
                     and brought(others, file.path, file.stamp)
-                    and not _read_since(file)
+                    and not file.atime > file.stamp.mtime
                 ):
                     self.report.foreign += 1
                 else:
@@ -198,7 +198,8 @@ class Synchronization:
         if not candidates:
             return Published(conflicts=conflicts(self.store, self._relied_packs()))
         self.store.prepare_to_write()
-        read_relatives(self.store, self.cache, self.findings, self.deadline)
+        worth = _bytes(candidates)
+        read_relatives(self.store, self.cache, self.findings, self.deadline, worth)
         draft = Draft(self.store, self.cache.gpu, self.unusable)
         return publish(
             self.store,
@@ -292,8 +293,7 @@ class Synchronization:
 
     def _blobs(self, candidates: list[Candidate], union: Union, draft: Draft) -> Iterator[Blob]:
         """Read the candidates and hand out the blobs to store, a default restore's first."""
-        total = sum(file.stamp.size for candidate in candidates for file in candidate.files)
-        done = 0
+        total, done = _bytes(candidates), 0
         for first in (True, False):
             yield BREAK
             for candidate in candidates:
@@ -416,5 +416,5 @@ def _really_new(candidate: Candidate) -> bool:
     return content_of(candidate.hashes) not in candidate.replaces
 
 
-def _read_since(file: Found) -> bool:
-    return file.atime > file.stamp.mtime
+def _bytes(candidates: list[Candidate]) -> int:
+    return sum(file.stamp.size for candidate in candidates for file in candidate.files)

@@ -20,22 +20,34 @@ LISTED = 1000
 #: What is read of them at most.
 MANIFESTS = 32
 MANIFEST_BYTES = 16 << 20
+_LEAST_BYTES = 64 << 10
 
 Named = tuple[CacheId, str]
 
 
-def read_relatives(store: Store, cache: CacheId, findings: Findings, deadline: Deadline) -> None:
-    """Read the likeliest relatives' manifests into the catalog; without them a sync goes on."""
+def read_relatives(
+    store: Store,
+    cache: CacheId,
+    findings: Findings,
+    deadline: Deadline,
+    worth: int = 4 * MANIFEST_BYTES,
+) -> None:
+    """Read the likeliest relatives' manifests into the catalog; without them a sync goes on.
+
+    ``worth`` are the bytes that might be found there: no more than a quarter of them is read,
+    or 64 KiB.
+    """
     try:
         listed = _listed(store, cache)
     except StoreUnavailable:
         return
     known = store.catalog.known(cache.gpu)
+    budget = min(MANIFEST_BYTES, max(_LEAST_BYTES, worth // 4))
     chosen: dict[Named, Listed] = {}
     size = 0
     for name in _nearest(cache, listed):
         item = listed[name]
-        if name in known or size + item.size > MANIFEST_BYTES:
+        if name in known or size + item.size > budget:
             continue
         chosen[name] = item
         size += item.size
