@@ -25,6 +25,13 @@ def fleet(seaweed: Server, tmp_path: Path) -> ObjectFleet:
     return ObjectFleet(tmp_path, seaweed)
 
 
+@pytest.fixture(params=["s3", "az"])
+def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectFleet:
+    """A bucket of SeaweedFS and a container of Azurite."""
+    server = request.getfixturevalue({"s3": "seaweed", "az": "azure"}[request.param])
+    return ObjectFleet(tmp_path, server, request.param)
+
+
 def command(fleet: ObjectFleet, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "casinductor", "--store", fleet.address, "--gpu", "H100", *words],
@@ -52,7 +59,8 @@ def test_the_commands_take_a_url(fleet: ObjectFleet) -> None:
     assert len(content(fleet.folder / "local/v")) == 8
 
 
-def test_compaction_and_collection_leave_nothing_over(fleet: ObjectFleet) -> None:
+def test_compaction_and_collection_leave_nothing_over(anywhere: ObjectFleet) -> None:
+    fleet = anywhere
     made = {}
     for number, name in enumerate(["ab", "cd", "ef"]):
         Tree(fleet.folder / "local" / name, seed=number).model(name)
