@@ -107,10 +107,16 @@ class Distance:
         many minutes: there only ours are timed, and fal's zip is made without the distance.
         """
         patient = self.way.fal_near is None or latency < _FAR
-        rows = [self._first_sync(patient).row("first sync", latency)]
-        for mode in ("needed", "all"):
-            rows.append(self._restore(mode).row(f"cold restore, {mode}", latency))
-        rows.append(self._one_new_graph(patient).row("sync of one new graph", latency))
+        verbs: dict[str, Callable[[], Measured]] = {
+            "first sync": lambda: self._first_sync(patient),
+            "cold restore, needed": lambda: self._restore("needed"),
+            "cold restore, all": lambda: self._restore("all"),
+            "sync of one new graph": lambda: self._one_new_graph(patient),
+        }
+        rows = []
+        for verb, measure in verbs.items():
+            rows.append(measure().row(verb, latency))
+            print(*rows[-1], sep=" | ", file=sys.stderr, flush=True)  # some take minutes
         return rows
 
     def _point_fal_at(self, store: Path) -> None:
