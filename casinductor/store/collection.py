@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from casinductor.errors import CasinductorError
@@ -129,13 +130,14 @@ def _apply(
 ) -> None:
     doomed = {**plan.expired, **plan.removed}
     known = manifests_of(store)
+    used = lru_cache(1)(lambda: marks_of_use(store))  # asked for once, after the grace time
     adopted = {ulid: known[ulid] for ulid in plan.tombstones if ulid in known}
     done: Swept = sweep(
         store,
         plan.packs | (plan.tombstones - adopted.keys()),
         {**adopted, **doomed},
         replaced=plan.replaced,
-        spare=lambda cache: _spare(store, plan, cache),
+        spare=lambda cache: _spare(plan, cache, used()),
         grace=grace,
         wait=wait,
     )
@@ -150,9 +152,9 @@ def _apply(
             store.backend.delete(cache.manifest(ulid))
 
 
-def _spare(store: Store, plan: Plan, cache: CacheId) -> Keeps:
+def _spare(plan: Plan, cache: CacheId, uses: Uses) -> Keeps:
     """What lives of a cache that loses manifests: the verdict's, or all if it was used since."""
-    used = marks_of_use(store).get(cache, set()) - plan.uses.get(cache, set())
+    used = uses.get(cache, set()) - plan.uses.get(cache, set())
     verdict = plan.verdicts.get(cache, Verdict(True))
     wanted = Verdict(True).keeps() if used else verdict.keeps()
 

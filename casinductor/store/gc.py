@@ -16,6 +16,7 @@ from functools import partial
 from casinductor.deadline import Deadline
 from casinductor.errors import Damaged, NameTaken, StoreUnavailable
 from casinductor.store import names
+from casinductor.store.fetch import Unusable
 from casinductor.store.names import CacheId
 from casinductor.store.rewrite import Keeps, Terms, rewrite
 from casinductor.store.store import Findings, Store
@@ -172,18 +173,20 @@ def evacuate(
             work.setdefault(known[ulid], set()).add(ulid)
     replaced: Manifests = {}
     stuck: set[str] = set()
+    barred = _barred(store, packs) if work else Unusable()  # once: a large store takes seconds
     for cache in sorted(work):
         keeps = _keeps(cache, doomed, spare)
         problem = ""
         for _ in range(2):
             try:
-                done.moved += _move(store, cache, work[cache], packs, keeps)
+                done.moved += _move(store, cache, work[cache], barred, keeps)
                 replaced.update(dict.fromkeys(work[cache], cache))
                 break
             except (Damaged, StoreUnavailable) as error:
                 problem = f"{cache}: {error}"
                 again()
                 look(store)
+                barred = _barred(store, packs)
                 work[cache] &= manifests_of(store).keys()
                 if not work[cache]:
                     break  # another collector has taken care of them meanwhile
@@ -204,12 +207,17 @@ def _keeps(cache: CacheId, doomed: Manifests, spare: Spare | None) -> Keeps | No
     return keeps
 
 
-def _move(
-    store: Store, cache: CacheId, manifests: set[str], packs: set[str], keeps: Keeps | None
-) -> int:
-    """Rewrite manifests without the condemned packs; blobs that lie elsewhere stay there."""
+def _barred(store: Store, packs: set[str]) -> Unusable:
+    """What nothing that is published now may rely on."""
     barred = store.unusable()
     barred.packs |= packs | (referenced(store) - set(store.packs()))
+    return barred
+
+
+def _move(
+    store: Store, cache: CacheId, manifests: set[str], barred: Unusable, keeps: Keeps | None
+) -> int:
+    """Rewrite manifests without the barred packs; blobs that lie elsewhere stay there."""
     done = rewrite(store, cache, manifests, Terms(barred, lend=True, keeps=keeps))
     return done.bytes
 
