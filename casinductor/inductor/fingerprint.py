@@ -11,11 +11,11 @@ import os
 import platform
 import re
 import sys
-import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import metadata, util
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 from casinductor.inductor.gpu import CPU, UNKNOWN, device_name
@@ -118,13 +118,23 @@ def _installed() -> Fingerprint:
         torch=torch,
         triton=_package_version("triton", "pytorch-triton", "pytorch-triton-rocm", "triton-rocm"),
         accelerator=accelerator,
-        python=str(sysconfig.get_config_var("SOABI") or sys.implementation.cache_tag),
+        python=_python_abi(),
         platform=f"{sys.platform}-{platform.machine()}",
         libc="-".join(platform.libc_ver()) if sys.platform == "linux" else platform.release(),
         device="none",
         isa="",
         flags=_cpu_flags(),
     )
+
+
+def _python_abi() -> str:
+    """The tag of extension modules, such as ``cpython-311-x86_64-linux-gnu``.
+
+    Not from ``sysconfig``: of two threads that ask it first, one may see it half filled (seen with
+    Python 3.11), and a worker would refuse what all others made.
+    """
+    tag = EXTENSION_SUFFIXES[0].split(".")[1] if EXTENSION_SUFFIXES else ""
+    return tag if tag not in ("", "so") else str(sys.implementation.cache_tag)
 
 
 def _torch_version() -> tuple[str, str]:

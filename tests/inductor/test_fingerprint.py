@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
 import sys
+import sysconfig
 
 import pytest
 
@@ -102,3 +104,24 @@ def test_torch_agrees_on_its_own_version_and_isa() -> None:
     for name in x86_isa_checker():
         if name == "avx512":
             assert "avx512" in worker.isa
+
+
+def test_many_threads_that_ask_first_agree() -> None:
+    """In fresh processes, as what is looked up is kept; sysconfig once answered two ways."""
+    code = (
+        "import threading\n"
+        "from casinductor.inductor import fingerprint\n"
+        "found, start = set(), threading.Barrier(16)\n"
+        "def ask():\n"
+        "    start.wait()\n"
+        "    found.add(fingerprint._installed.__wrapped__())\n"
+        "threads = [threading.Thread(target=ask) for _ in range(16)]\n"
+        "[t.start() for t in threads]; [t.join() for t in threads]\n"
+        "assert len(found) == 1, found\n"
+    )
+    for _ in range(5):
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_python_abi_is_that_of_extension_modules() -> None:
+    assert worker_fingerprint().python == sysconfig.get_config_var("SOABI")

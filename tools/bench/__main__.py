@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tools.bench import distance, fleet, inspection, large, scale, trees
 from tools.bench.compare import Comparison, growth
-from tools.bench.measure import machine, milliseconds, table
+from tools.bench.measure import files_below, machine, milliseconds, table
 
 VERBS = ["verb", "casinductor", "fal.toolkit", "times as fast", "casinductor", "fal.toolkit"]
 
@@ -71,8 +71,8 @@ def main() -> None:
 def far(source: Path, folder: Path, options: argparse.Namespace) -> None:
     """Stores that are a network away: latency, and a fleet that starts at once."""
     if options.distance:
-        tree = folder / "5000-files"
-        scale.repeat(source, tree, files=5_000)
+        tree = trees.together(source.parent, folder / "together")
+        print(f"\nAll trees in one directory: {files_below(tree):,} files", file=sys.stderr)
         for title, rows in distance.rows(tree, folder / "distance", min(options.runs, 3)).items():
             table(title, distance.COLUMNS, rows)
     if options.fleet:

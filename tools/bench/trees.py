@@ -6,6 +6,7 @@ Invariant: every tree was left by a real torch.compile; nothing is invented.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,17 @@ def corpus(folder: Path) -> Path | None:
     target.mkdir(exist_ok=True)
     unpack = ["tar", "-I", "zstd -d --long=27", "-xf", str(CORPUS), "-C", str(target)]
     subprocess.run(unpack, check=True)
+    return target
+
+
+def together(corpus: Path, target: Path) -> Path:
+    """All trees of the corpus in one directory: the largest real cache at hand.
+
+    Hashes keep them apart, and entries still bundle the kernels that lie beside them, which copies
+    of one tree under other names would not.
+    """
+    for tree in sorted(corpus.iterdir()):
+        shutil.copytree(tree, target, dirs_exist_ok=True)
     return target
 
 
