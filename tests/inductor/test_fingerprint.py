@@ -124,4 +124,4 @@ def test_many_threads_that_ask_first_agree() -> None:
 
 
 def test_the_python_abi_is_that_of_extension_modules() -> None:
-    assert worker_fingerprint().python == sysconfig.get_config_var("SOABI")
+    assert fp.worker_fingerprint().python == sysconfig.get_config_var("SOABI")

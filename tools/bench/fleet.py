@@ -56,7 +56,7 @@ def worker(number):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"# made by worker {number}\\n")
             sync = cache.sync()
-            told.update(synced=str(path.relative_to(local)), merged=sync.merged, added=sync.groups_added, manifest=sync.manifest)
+            told.update(synced=str(path.relative_to(local)), added=sync.groups_added)
     except Exception as error:
         told.update(error=f"{type(error).__name__}: {error}")
     with guard:
