@@ -36,7 +36,7 @@ from casinductor.store.union import Union, paths, resolve, versions
 from casinductor.worker.ownership import brought, read_records
 from casinductor.worker.snapshot import Snapshot
 
-_ATTEMPTS = 6
+_ATTEMPTS = 32  # beside collectors that spare nothing six were too few; the deadline holds
 _ENTRIES = (Kind.FXGRAPH, Kind.AOTAUTOGRAD)
 #: Entries are read before the Triton folders, as they say which of those they bundle.
 _READ_ORDER = {**RANK, Kind.TRITON: 7, Kind.MODULE: 8}
