@@ -27,7 +27,6 @@ class Nearby:
         self._node = node
         self._asked = time.monotonic()
         self._turn = ExitStack()
-        self._taken: set[str] = set()
         self._bytes = 0
         self._reading: ReadThrough | None = None
 
@@ -76,13 +75,12 @@ class Nearby:
             staged.missing = 0
         else:
             return False
-        self._taken.add(file.path)
         self._bytes += size
         return True
 
     def keep(self, staged: Staged, file: File) -> None:
         """Keep a file that was fetched, for the other processes of this host."""
-        if self._node is None or file.path in self._taken:
+        if self._node is None:
             return
         if triton.is_group_file(file.path):
             with open(staged.temporary, "rb") as written:

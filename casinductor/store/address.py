@@ -8,7 +8,7 @@ platform's own tools look (``docs/objects.md``).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,13 @@ from casinductor.errors import InvalidName, Unsupported
 from casinductor.store import credentials
 from casinductor.store.backend import Backend
 from casinductor.store.filesystem import FilesystemBackend
+from casinductor.store.objects import ObjectBackend
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, ObjectStore, RetryConfig
+    from obstore.store import ClientConfig, RetryConfig
 
-#: Endpoint and account, where they are said, and what makes a client of time limits and retries.
-Place = tuple["str | None", "str | None", Callable[[Any, Any], Any]]
+#: Endpoint and account, where they are said, and the client's settings.
+Place = tuple["str | None", "str | None", "dict[str, Any]"]
 
 #: What may follow the "?" of a URL, by scheme.
 OPTIONS = {
@@ -59,21 +60,31 @@ def _open_objects(address: str, scheme: str, seconds: float | None) -> Backend:
     if scheme not in OPTIONS:
         known = ", ".join(f"{name}://" for name in OPTIONS)
         raise Unsupported(f"the store {address} is neither a directory nor one of {known}")
-    try:
-        from casinductor.store.objects import ObjectBackend
-    except ImportError as error:  # pragma: no cover - obstore is a dependency
-        raise Unsupported(f"the store {address} needs the package obstore: {error}") from error
     bucket, prefix, options = _parse(address, scheme)
     url = f"{scheme}://{bucket}" + (f"/{prefix}" if prefix else "")
-    build = {"s3": _s3, "gs": _gs, "az": _az}[scheme]
-    endpoint, account, make = build(bucket, prefix, options)
+    endpoint, account, config = {"s3": _s3, "gs": _gs, "az": _az}[scheme](options)
+    if options.get("anonymous") == "1":
+        config["skip_signature"] = True
     told = [f"account={account}"] if account else []
     told += [f"endpoint={endpoint}"] if endpoint else []
     limit = _PATIENCE if seconds is None else seconds
     plain = bool(endpoint and endpoint.startswith("http://"))
     try:
-        reader = make(_client(min(_READ_SECONDS, limit / 2), limit, plain), _retry(limit))
-        writer = make(_client(limit / 2, limit, plain), _retry(limit))
+        from obstore import store as clients
+
+        kind: Any = {"s3": clients.S3Store, "gs": clients.GCSStore, "az": clients.AzureStore}[
+            scheme
+        ]
+        reader, writer = (
+            kind(
+                bucket,
+                prefix=prefix or None,
+                client_options=_client(request, limit, plain),
+                retry_config=_retry(limit),
+                **config,
+            )
+            for request in (min(_READ_SECONDS, limit / 2), limit / 2)
+        )
     except Exception as error:
         first = str(error).split("\n", 1)[0]
         raise Unsupported(f"the store {address} cannot be opened: {first}") from error
@@ -140,7 +151,7 @@ def _endpoint(options: Mapping[str, str], *variables: str) -> str | None:
     return parts.geturl().rstrip("/")
 
 
-def _s3(bucket: str, prefix: str, options: Mapping[str, str]) -> Place:
+def _s3(options: Mapping[str, str]) -> Place:
     profile = credentials.aws(os.environ, options.get("profile"))
     endpoint = _endpoint(options, "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
     endpoint = endpoint or profile.endpoint
@@ -152,45 +163,22 @@ def _s3(bucket: str, prefix: str, options: Mapping[str, str]) -> Place:
         or "us-east-1"
     )
     config: dict[str, Any] = {"region": region, **profile.config}
+    if profile.provider is not None:
+        config["credential_provider"] = profile.provider
     if endpoint:
         config["endpoint"] = endpoint
-    if options.get("anonymous") == "1":
-        config["skip_signature"] = True
     if "virtual_hosted" in options:
         config["virtual_hosted_style_request"] = options["virtual_hosted"] == "1"
-
-    def make(client: ClientConfig, retry: RetryConfig) -> ObjectStore:
-        from obstore.store import S3Store
-
-        return S3Store(
-            bucket,
-            prefix=prefix or None,
-            client_options=client,
-            retry_config=retry,
-            credential_provider=profile.provider,
-            **config,
-        )
-
-    return endpoint, None, make
+    return endpoint, None, config
 
 
-def _gs(bucket: str, prefix: str, options: Mapping[str, str]) -> Place:
+def _gs(options: Mapping[str, str]) -> Place:
     endpoint = _endpoint(options, "STORAGE_EMULATOR_HOST")
     config: dict[str, Any] = {"base_url": endpoint} if endpoint else {}
-    if options.get("anonymous") == "1":
-        config["skip_signature"] = True
-
-    def make(client: ClientConfig, retry: RetryConfig) -> ObjectStore:
-        from obstore.store import GCSStore
-
-        return GCSStore(
-            bucket, prefix=prefix or None, client_options=client, retry_config=retry, **config
-        )
-
-    return endpoint, None, make
+    return endpoint, None, config
 
 
-def _az(bucket: str, prefix: str, options: Mapping[str, str]) -> Place:
+def _az(options: Mapping[str, str]) -> Place:
     config: dict[str, Any] = credentials.azure(os.environ)
     account = (
         options.get("account")
@@ -203,14 +191,4 @@ def _az(bucket: str, prefix: str, options: Mapping[str, str]) -> Place:
     endpoint = endpoint or config.pop("endpoint", None)
     if endpoint:
         config["endpoint"] = endpoint
-    if options.get("anonymous") == "1":
-        config["skip_signature"] = True
-
-    def make(client: ClientConfig, retry: RetryConfig) -> ObjectStore:
-        from obstore.store import AzureStore
-
-        return AzureStore(
-            bucket, prefix=prefix or None, client_options=client, retry_config=retry, **config
-        )
-
-    return endpoint, account, make
+    return endpoint, account, config

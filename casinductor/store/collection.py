@@ -32,7 +32,7 @@ from casinductor.store.publish import unreliable
 from casinductor.store.retention import Policy, Uses, Verdict, judge, marks_of_use
 from casinductor.store.rewrite import Keeps
 from casinductor.store.store import Store
-from casinductor.store.ulid import ulid_ms
+from casinductor.store.ulid import young
 from casinductor.store.union import Version, covered, lineage, versions
 
 #: Rewriting what is left of a manifest can leave further packs with little use.
@@ -184,7 +184,7 @@ def _plan(
         del plan.expired[ulid]
     going = dead | plan.removed.keys() | plan.replaced.keys()
     named, live = referenced(store), referenced(store, going)
-    fresh = {u for u in there.keys() - named if _young(u, spare_seconds)}
+    fresh = {u for u in there.keys() - named if young(u, spare_seconds)}
     plan.orphans = there.keys() - live - fresh
     used = used_bytes(store, going)
     plan.wasteful = {
@@ -210,7 +210,7 @@ def _hidden(store: Store, plan: Plan, spare_seconds: float) -> None:
         hidden = covered({u: names_of[u] for u in removals}, names_of) & known.keys()
         plan.removed.update(dict.fromkeys(hidden, cache))
         for ulid in removals:
-            if not names_of[ulid] & known.keys() - hidden and not _young(ulid, spare_seconds):
+            if not names_of[ulid] & known.keys() - hidden and not young(ulid, spare_seconds):
                 plan.removals[ulid] = cache
         for ulid in names_of.keys() - removals - hidden:
             old = names_of[ulid] & known.keys()
@@ -279,17 +279,8 @@ def _tidy(store: Store, plan: Plan, spare_seconds: float) -> None:
         if not hour.isdecimal() or int(hour) < time.time() / 3600 - _CLAIM_HOURS:
             store.backend.delete(item.name)
     for item in store.backend.list(f"{names.PROBES}/"):
-        if not _young(item.name.rpartition("/")[2], spare_seconds):
+        if not young(item.name.rpartition("/")[2], spare_seconds):
             store.backend.delete(item.name)
-
-
-def _young(ulid: str, seconds: float) -> bool:
-    """Whether a name was made so recently; one from the future is not, as some clock is wrong."""
-    try:
-        age = time.time() - ulid_ms(ulid) / 1000
-    except ValueError:
-        return False
-    return 0 <= age < seconds
 
 
 def _bytes(store: Store, packs: dict[str, int]) -> int:

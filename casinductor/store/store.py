@@ -29,7 +29,7 @@ from casinductor.store.manifest import Manifest, decode, verify
 from casinductor.store.names import CacheId
 from casinductor.store.parallel import at_once
 from casinductor.store.sampling import some_of
-from casinductor.store.ulid import is_ulid, new_ulid, ulid_ms
+from casinductor.store.ulid import is_ulid, new_ulid, young
 
 FORMAT_VERSION = 1
 #: How many manifests a sync reads again, and at how many packs it looks, at most; and the bytes of
@@ -104,7 +104,6 @@ class Store:
             time.sleep(0.1)  # whoever publishes by creating may be just about to write it
             problem = self.format_problem()
         if problem is None:
-            self._writable = True
             return
         mode = self.backend.probe()
         if problem != "missing":
@@ -228,7 +227,11 @@ class Store:
             findings.vanished += 1  # compacted away between the listing and now
             return
         except CasinductorError as error:
-            if isinstance(error, Damaged) and not self.backend.appears_whole and _young(ulid):
+            if (
+                isinstance(error, Damaged)
+                and not self.backend.appears_whole
+                and young(ulid, _BEING_WRITTEN_SECONDS)
+            ):
                 return  # it is still being written: the next refresh reads it
             if (sentence := str(error)) not in findings.damage:
                 findings.damage.append(sentence)
@@ -334,10 +337,6 @@ class Store:
 
 def _ulids(listed: Iterable[Listed]) -> set[str]:
     return {u for item in listed if is_ulid(u := item.name.rpartition("/")[2])}
-
-
-def _young(ulid: str) -> bool:
-    return 0 <= time.time() - ulid_ms(ulid) / 1000 < _BEING_WRITTEN_SECONDS
 
 
 def format_file(publish: str) -> bytes:

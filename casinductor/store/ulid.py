@@ -48,3 +48,12 @@ def _reseed() -> None:
 
 
 os.register_at_fork(after_in_child=_reseed)
+
+
+def young(ulid: str, seconds: float) -> bool:
+    """Whether a name was made so recently; one from the future is not, as some clock is wrong."""
+    try:
+        age = time.time() - ulid_ms(ulid) / 1000
+    except ValueError:
+        return False
+    return 0 <= age < seconds
