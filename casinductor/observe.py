@@ -12,7 +12,6 @@ import socket
 import sys
 import tempfile
 import time
-import weakref
 from collections.abc import Iterable
 from contextlib import suppress
 from glob import glob
@@ -33,6 +32,7 @@ from casinductor.worker.snapshot import Snapshot
 _ENTRIES = (Kind.FXGRAPH, Kind.AOTAUTOGRAD)
 _KEPT_EVENTS = 1024
 _KEPT_REBUILT = 512
+_KEPT_UNKNOWN = 64
 
 
 class Observation:
@@ -50,12 +50,18 @@ class Observation:
         self._headers = _headers()
         self._tracing = tracing
         self._event = TRACE.start() if tracing else 0
-        self._end = weakref.finalize(self, TRACE.stop) if tracing else None
+        self._listening = tracing
 
     def close(self) -> None:
         """Stop listening; a second call does nothing."""
-        if self._end is not None:
-            self._end()
+        if self._listening:
+            self._listening = False
+            TRACE.stop()
+
+    def __del__(self) -> None:
+        # Not weakref.finalize: its first use registers a hook with atexit, and what runs at exit
+        # in which order is the worker's own affair.
+        self.close()
 
     def report(self, worker: Fingerprint, found: Walk) -> WarmupReport:
         """The warm-up so far, given a walk of the local directory."""
@@ -103,6 +109,8 @@ class _Reading:
 
     def fill(self) -> None:
         report = self.report
+        report.unknown = self.walk.unknown[:_KEPT_UNKNOWN]
+        report.unknown_files = len(self.walk.unknown)
         report.happened = [
             Happened(e.cache, e.status, e.key, e.detail, e.guard, e.reason)
             for e in self.events[:_KEPT_EVENTS]
@@ -117,9 +125,10 @@ class _Reading:
         """Which of the cache's files were read since, as their access times tell."""
         snapshot, report = self.snapshot, self.report
         left = self.walk.files.keys() - self.new.keys()
-        own = {path: self.walk.files[path] for path in snapshot.own & left}
-        report.files_restored = len(snapshot.own)
-        report.bytes_restored = sum(snapshot.stamps[path][0] for path in snapshot.own)
+        sizes = {path: snapshot.stamps[path][0] for path in snapshot.own}
+        own = {path: self.walk.files[path] for path in snapshot.own & left if sizes[path]}
+        report.files_restored = sum(map(bool, sizes.values()))  # nobody reads an empty mark
+        report.bytes_restored = sum(sizes.values())
         if not self.snapshot.keeps_atime:
             if snapshot.own:
                 report.notes.append("this mount keeps no access times: what was read is unknown")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from casinductor.warmup import WarmupReport
+from casinductor.warmup import WarmupReport, not_shared
 
 #: Told the bytes done and the bytes in all, some hundred times in an operation at most.
 Progress = Callable[[int, int], None]
@@ -74,7 +74,8 @@ class RestoreReport:
 class SyncReport:
     """A sync into ``cache``. ``manifest`` is the ULID published, None if there was nothing new;
     ``equivalent`` groups were stored by another worker before; ``foreign`` files belong to other
-    caches; ``unstable`` files were still changing and are left for the next sync; ``warmup`` is
+    caches; ``unstable`` files were still changing and are left for the next sync; ``unknown`` files
+    are of no kind that this version knows, the first of them ``unknown_paths``; ``warmup`` is
     what happened since the restore, if there was one; ``merged`` manifests became one.
     """
 
@@ -89,6 +90,7 @@ class SyncReport:
     unstable: int = 0
     junk: int = 0
     unknown: int = 0
+    unknown_paths: list[str] = field(default_factory=list)
     opaque: int = 0
     bytes_added: int = 0
     bytes_new: int = 0
@@ -113,6 +115,8 @@ class SyncReport:
         text += f" ({self.files_seen} files seen, {self.seconds:.2f} s)"
         if self.unstable:
             text += f"; {self.unstable} files still changing"
+        if self.unknown and self.warmup is None:  # else the warm-up's line says so
+            text += f"; {not_shared(self.unknown_paths, self.unknown)}"
         if self.merged:
             text += f"; {self.merged} manifests merged"
         return "; ".join([text, *self.damage])

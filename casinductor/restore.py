@@ -19,7 +19,7 @@ from casinductor.errors import Damaged, HostilePath
 from casinductor.inductor import triton
 from casinductor.inductor.directory import Found, Unstable, Walk, read_stable, stamp, walk
 from casinductor.inductor.fingerprint import Fingerprint, refusal
-from casinductor.inductor.layout import Fate, Kind, classify
+from casinductor.inductor.layout import Kind, classify, shared
 from casinductor.nearby import Nearby
 from casinductor.reports import Progress, RestoreReport, no_progress
 from casinductor.settings import Restore
@@ -290,6 +290,8 @@ class Restoration:
                 if self.nearby.supply(stage, staged, file):
                     continue
                 targets.files.append((staged, file))
+                if not file.blobs:
+                    stage.write(staged, b"")
                 offset = 0
                 table, frames = tables.of(file.manifest)
                 for index in file.blobs:
@@ -392,7 +394,7 @@ def _checked(file: File, version: Version) -> File:
     check_path(file.path)
     check_mode(file.mode, file.path)
     place = classify(file.path)
-    if place.fate is not Fate.SHARE or place.kind is None or place.kind.value != version.kind:
+    if not shared(place, file.size) or place.kind is None or place.kind.value != version.kind:
         raise HostilePath(f"path {file.path[:80]!r} is no {version.kind} artifact")
     return file
 

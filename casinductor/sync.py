@@ -36,6 +36,7 @@ from casinductor.store.union import Union, paths, resolve, versions
 from casinductor.worker.ownership import brought, read_records
 from casinductor.worker.snapshot import Snapshot
 
+_NAMED = 64
 _ATTEMPTS = 32  # beside collectors that spare nothing six were too few; the deadline holds
 _ENTRIES = (Kind.FXGRAPH, Kind.AOTAUTOGRAD)
 #: Entries are read before the Triton folders, as they say which of those they bundle.
@@ -114,6 +115,7 @@ class Synchronization:
         report = self.report
         report.files_seen, report.junk = self._walk.seen, self._walk.junk
         report.unknown = len(self._walk.unknown)
+        report.unknown_paths = self._walk.unknown[:_NAMED]
         touched = self._touched()
         self._look()
         for attempt in range(_ATTEMPTS):
@@ -266,16 +268,23 @@ class Synchronization:
         if live is None:
             return True
         snapshot = self.snapshot
-        changed = snapshot is not None and any(
-            touched.get(file.path) and file.path in snapshot.own for file in candidate.files
-        )
         known = snapshot.contents.get(candidate.id) if snapshot is not None else None
-        if changed and known is not None:
-            candidate.replaces = [known]  # it had the cache's version and changed it
+        if known is not None and self._changed(candidate, touched):
+            candidate.replaces = [known]
             return True
         self.report.equivalent += 1
         self._relied.add(live.manifest)
         return False
+
+    def _changed(self, candidate: Candidate, touched: dict[str, bool]) -> bool:
+        """Whether this worker had the cache's version and changed it, or completed it by a file
+        that a hit needs and that whoever made it had not.
+        """
+        own = self.snapshot.own if self.snapshot is not None else set()
+        return any(
+            touched.get(file.path) and (file.path in own or file.place.needed)
+            for file in candidate.files
+        )
 
     def _whole(self, candidate: Candidate) -> bool:
         names = {file.path.rpartition("/")[2]: file for file in candidate.files}
@@ -331,7 +340,7 @@ class Synchronization:
         digest = pieces[0].hash if len(pieces) == 1 else blake3_digest(data)
         indexes, fresh = draft.place(pieces)
         mode = shareable_mode(file.mode)
-        whole = digest if len(pieces) > 1 else b""
+        whole = digest if len(pieces) != 1 else b""
         candidate.artifacts.append(Artifact(file.path, mode, len(data), whole, needed, indexes))
         candidate.hashes.append((file.path, mode, digest))
         self.report.bytes_new += sum(len(blob.data) for blob in fresh)

@@ -48,7 +48,8 @@ class WarmupReport:
     mount keeps no access times). ``saved_seconds``: compile times stored in the entries that hit;
     ``spent_seconds``: those of the entries that this worker made. ``used`` and ``unused``: the
     first 8 bytes of the contents of the groups that were restored, end to end. ``read``: paths of
-    the files that were read; not kept in the store.
+    the files that were read; not kept in the store. ``unknown_files`` of the local directory are
+    of no kind that this version knows and therefore not shared, the first of them ``unknown``.
     """
 
     cache: str
@@ -76,6 +77,8 @@ class WarmupReport:
     used: bytes = b""
     unused: bytes = b""
     read: list[str] = field(default_factory=list)
+    unknown_files: int = 0
+    unknown: list[str] = field(default_factory=list)
 
     def count(self, status: str) -> int:
         """fxgraph and aotautograd together: ``hit``, ``miss`` or ``bypass``."""
@@ -113,6 +116,7 @@ class WarmupReport:
         )
         parts += [f"{count} groups refused: {why}" for why, count in self.refused.items()]
         parts += [f"{self.lost} groups lost to damage"] if self.lost else []
+        parts += [not_shared(self.unknown, self.unknown_files)] if self.unknown_files else []
         return f"{self.cache}: " + "; ".join([*parts, *self.notes])
 
     def _graphs(self, cache: str) -> str:
@@ -120,6 +124,12 @@ class WarmupReport:
         text = f"{cache} {hit} of {hit + miss + bypass} hit"
         text += f", {miss} missed" if miss else ""
         return text + (f", {bypass} bypassed" if bypass else "")
+
+
+def not_shared(paths: list[str], count: int) -> str:
+    """That ``count`` files are of no known kind, among them ``paths``: a new torch, a new file."""
+    named = ", ".join(paths[:3]) + (", …" if count > 3 else "")
+    return f"{count} files of no known kind are not shared: {named}"
 
 
 def split(contents: bytes) -> list[str]:

@@ -17,7 +17,7 @@ from casinductor.deadline import Deadline
 from casinductor.errors import CasinductorError, Damaged, HostilePath, ObjectMissing
 from casinductor.inductor import triton
 from casinductor.inductor.directory import Unstable, Walk, read_stable, walk
-from casinductor.inductor.layout import RANK, Fate, Place, classify, complete, shareable_mode
+from casinductor.inductor.layout import RANK, Place, classify, complete, shareable_mode, shared
 from casinductor.reports import RestoreReport
 from casinductor.restore import Restored
 from casinductor.store.backend import Backend
@@ -94,7 +94,7 @@ def _members(zf: zipfile.ZipFile, size: int, where: str) -> list[Member]:
             raise HostilePath(f"{where}: member {path[:80]!r} is absolute, twice there or climbs")
         seen.add(path)
         place = classify(path)
-        if place.fate is Fate.SHARE and info.file_size:
+        if shared(place, info.file_size):
             check_path(path)
             found.setdefault(place.group, []).append((info, path, place))
     return [member for group in found.values() if _whole(group) for member in group]

@@ -231,6 +231,15 @@ class Tree:
         self.write(f"{stem[1:3]}/{stem}.main.cpp", f"// {name}\n".encode())
         return self.write(f"{stem[1:3]}/{stem}.main.so", data or self.noise(3000), 0o755)
 
+    def probe(self, name: str, *, loads: bool = True) -> Path:
+        """A probe of the compiler; torch 2.14 marks those that it could load."""
+        stem = "c" + (name * 60)[:51]
+        self.write(f"{stem[1:3]}/{stem}.cpp", f"// probe {name}\n".encode())
+        library = self.write(f"{stem[1:3]}/{stem}.so", self.noise(500), 0o755)
+        if loads:
+            self.write(f"{stem[1:3]}/{stem}.so.load_ok", b"")
+        return library
+
     def module(self, name: str) -> Path:
         stem = "c" + (name * 60)[:51]
         return self.write(f"{stem[1:3]}/{stem}.py", f"# {name}\n".encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tools.soak import collection, kills, race
+from tools.soak import collection, databases, kills, race
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -79,7 +80,24 @@ def test_a_large_collection_is_exact(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("packs/*/*.pack"))) == 30
 
 
+def interpreters() -> list[str]:
+    """This one, and those that ``CASINDUCTOR_SOAK_PYTHONS`` names, each with a torch of its own."""
+    named = os.environ.get("CASINDUCTOR_SOAK_PYTHONS", "")
+    return [sys.executable, *filter(None, named.split(os.pathsep))]
+
+
+@pytest.mark.soak
+@pytest.mark.torch
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("python", interpreters())
+def test_every_operator_and_module_of_torch(tmp_path: Path, python: str) -> None:
+    figures = databases.run(tmp_path, python)
+    print({name: start["counters"] for name, start in figures.items()})
+    assert not databases.problems(figures)
+    assert len(figures["cold"]["outputs"]) > 600, figures["cold"]["failed"]
+
+
 def test_the_tools_say_how_they_are_used() -> None:
-    for tool in ("race", "kills", "collection"):
+    for tool in ("race", "kills", "collection", "databases"):
         command = [sys.executable, "-m", f"tools.soak.{tool}", "--help"]
         assert b"--dir" in subprocess.run(command, check=True, capture_output=True, cwd=ROOT).stdout

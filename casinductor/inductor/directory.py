@@ -20,6 +20,7 @@ from casinductor.inductor.layout import (
     folder_place,
     is_junk,
     is_private_top,
+    shared,
 )
 
 
@@ -44,7 +45,9 @@ class Found(NamedTuple):
 
 @dataclass
 class Walk:
-    """What a walk saw: the shareable files by path, and how many others."""
+    """What a walk saw: the shareable files by path, how many others, and the ``unknown`` paths:
+    no rule tells what they are, so they are not shared.
+    """
 
     files: dict[str, Found] = field(default_factory=dict)
     seen: int = 0
@@ -69,14 +72,13 @@ def walk(root: str) -> Walk:
             status = entry.stat(follow_symlinks=False)
             place = inherited or classify(path)
             mode = status.st_mode
-            if mode & _TYPE != stat.S_IFREG or not status.st_size:
-                result.junk += 1
-            elif place.fate is Fate.SHARE:
+            regular = mode & _TYPE == stat.S_IFREG
+            if regular and shared(place, status.st_size):
                 files[path] = Found(path, place, mode & 0o7777, stamp(status), status.st_atime_ns)
-            elif place.fate is Fate.JUNK:
-                result.junk += 1
-            else:
+            elif regular and place.fate is Fate.UNKNOWN:
                 result.unknown.append(path)
+            else:
+                result.junk += 1
     except OSError as error:
         raise LocalDirectory(f"cannot walk {root}: {error.strerror or error}") from error
     return result

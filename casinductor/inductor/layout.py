@@ -45,12 +45,14 @@ RANK: dict[Kind, int] = {
 class Place(NamedTuple):
     """Where a path stands. ``group`` is the stem its artifacts share; entries are their own until
     their guards are read. ``needed``: a full hit reads it (Triton: only where nothing bundles it).
+    ``mark``: torch only asks whether the file is there, and writes it empty.
     """
 
     fate: Fate
     kind: Kind | None = None
     group: str = ""
     needed: bool = False
+    mark: bool = False
 
 
 JUNK = Place(Fate.JUNK)
@@ -76,6 +78,8 @@ _XX = r"[0-9a-z]{2}"
 _FXGRAPH = re.compile(rf"fxgraph/{_XX}/{_STEM}/{_STEM}")
 _AOT = re.compile(rf"aotautograd/{_STEM}/{_STEM}")
 _CPP = re.compile(rf"({_XX}/{_STEM})\.(cpp|so|h)")
+#: "This probe of the compiler loads here" (torch 2.14, cpu_vec_isa.py: VecISA.check_build).
+_LOADS = re.compile(rf"({_XX}/{_STEM})\.so\.load_ok")
 _MODULE = re.compile(rf"{_XX}/{_STEM}\.py")
 _TUNING = re.compile(rf"{_XX}/{_STEM}\.best_config")
 _TRITON = re.compile(r"(triton/[0-9A-Za-z]+/[0-9A-Za-z_-]+)/[^/]+")
@@ -94,11 +98,18 @@ def classify(path: str) -> Place:
         return Place(Fate.SHARE, Kind.AOTAUTOGRAD, path, needed=True)
     if _TUNING.fullmatch(path):
         return Place(Fate.SHARE, Kind.TUNING, path, needed=True)
+    if match := _LOADS.fullmatch(path):
+        return Place(Fate.SHARE, Kind.CPP, match[1], needed=True, mark=True)
     if match := _CPP.fullmatch(path):
         return Place(Fate.SHARE, Kind.CPP, match[1], needed=match[2] == "so")
     if _MODULE.fullmatch(path):
         return Place(Fate.SHARE, Kind.MODULE, path, needed=False)
     return UNKNOWN
+
+
+def shared(place: Place, size: int) -> bool:
+    """Whether a file of this many bytes is shared: an empty one is torn, unless it is a mark."""
+    return place.fate is Fate.SHARE and (size > 0 or place.mark)
 
 
 def folder_place(prefix: str) -> Place | None:

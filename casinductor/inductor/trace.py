@@ -1,16 +1,19 @@
 """Listens to torch's structured trace for what its compile caches did, graph by graph.
 
-Invariant: listening changes nothing that torch computes and never raises into it; at most
-:data:`MAX_EVENTS` events are kept. Format: artifacts ``fx_graph_cache_<status>`` and
-``aotautograd_cache_<status>`` on the logger ``torch.__trace``, with a JSON payload (torch 2.6 and
-later: ``torch/_inductor/compile_fx.py``, ``torch/_functorch/_aot_autograd/autograd_cache.py``).
+Invariant: listening changes nothing that torch computes, never raises into it, and makes it render
+no event but those that are kept, at most :data:`MAX_EVENTS`. Format: artifacts
+``fx_graph_cache_<status>`` and ``aotautograd_cache_<status>`` on the logger ``torch.__trace``, with
+a JSON payload (torch 2.6 and later: ``torch/_inductor/compile_fx.py``,
+``torch/_functorch/_aot_autograd/autograd_cache.py``).
 """
 
 from __future__ import annotations
 
 import logging
 import re
+import sys
 import threading
+from types import FrameType
 from typing import Any
 
 import msgspec
@@ -53,6 +56,40 @@ class _Payload(msgspec.Struct, gc=False):
 _DECODER = msgspec.json.Decoder(_Payload)  # built at import, as two threads must not
 
 
+class SelectiveHandlers(list[logging.Handler]):
+    """The handlers of torch's trace logger, which count as none unless an event is wanted.
+
+    ``torch._logging.trace_structured`` renders an event's payload (a graph's or module's whole
+    text: a fifth of a warm start) only ``if trace_log.handlers``. Where ``listener`` is the only
+    handler, the answer is that there are some for the events it keeps. Where a user has
+    handlers too (``TORCH_TRACE``), they get everything, as without casinductor.
+    """
+
+    def __init__(self, listener: logging.Handler, others: list[logging.Handler]) -> None:
+        # First, as torch's own handler removes itself while the first event is handed on, which
+        # makes logging skip whoever comes behind it.
+        super().__init__([listener, *others])
+        self.listener = listener
+
+    def __bool__(self) -> bool:
+        if any(handler is not self.listener for handler in self):
+            return True
+        return _is_wanted(sys._getframe(1))
+
+
+def _is_wanted(caller: FrameType) -> bool:
+    """Whether the caller is torch about to log an event that is kept."""
+    if caller.f_code.co_name != "trace_structured":
+        return False
+    try:
+        known = caller.f_locals
+        if known["name"] != "artifact":
+            return False
+        return _NAME.fullmatch(known["metadata_fn"]()["name"]) is not None
+    except Exception:  # a later torch may ask otherwise: then its counters tell what happened
+        return False
+
+
 class Trace(logging.Handler):
     """A handler that is on the logger while somebody listens."""
 
@@ -61,24 +98,34 @@ class Trace(logging.Handler):
         self.events: list[Event] = []
         self._guard = threading.Lock()
         self._listeners = 0
+        self._replaced: list[logging.Handler] = []
 
     def start(self) -> int:
         """Begin to listen; returns the number of events so far, for :meth:`since`."""
         with self._guard:
             if self._listeners == 0:
-                # First, as torch's own handler removes itself while the first event is handed
-                # on, which makes logging skip whoever comes behind it.
-                logging.getLogger(_LOGGER).handlers.insert(0, self)
+                logger = logging.getLogger(_LOGGER)
+                self._replaced = logger.handlers
+                logger.handlers = SelectiveHandlers(self, logger.handlers)
             self._listeners += 1
             return len(self.events)
 
     def stop(self) -> None:
-        """End one :meth:`start`; without listeners torch computes no payloads for us."""
+        """End one :meth:`start`; after the last, the logger is as it would be without us."""
         with self._guard:
             self._listeners = max(0, self._listeners - 1)
             if self._listeners == 0:
-                logging.getLogger(_LOGGER).removeHandler(self)
+                self._detach(logging.getLogger(_LOGGER))
                 self.events = []
+
+    def _detach(self, logger: logging.Logger) -> None:
+        handlers = logger.handlers
+        if isinstance(handlers, SelectiveHandlers) and handlers.listener is self:
+            self._replaced[:] = [handler for handler in handlers if handler is not self]
+            logger.handlers = self._replaced
+        else:  # somebody put another list there meanwhile
+            logger.removeHandler(self)
+        self._replaced = []
 
     def since(self, number: int) -> list[Event]:
         return self.events[number:]

@@ -177,9 +177,13 @@ def _check(manifest: Manifest) -> None:
 
 def _check_artifact(artifact: Artifact, sizes: list[int]) -> None:
     blobs, digest = artifact.blobs, artifact.hash
-    _require(bool(blobs) and min(blobs) >= 0, "an artifact's blob")
+    _require(min(blobs, default=0) >= 0, "an artifact's blob")
     _require(sum(map(sizes.__getitem__, blobs)) == artifact.size, "an artifact's size")
     _require(len(digest) == HASH_BYTES or (not digest and len(blobs) == 1), "an artifact's hash")
+    _require(bool(blobs) or digest == _EMPTY, "an empty artifact's hash")
+
+
+_EMPTY = blake3_digest(b"")
 
 
 def _require(holds: bool, what: str) -> None:

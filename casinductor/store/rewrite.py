@@ -180,7 +180,7 @@ def _group(
             file.path,
             file.mode,
             file.size,
-            file.hash if len(file.blobs) > 1 else b"",
+            file.hash if len(file.blobs) != 1 else b"",
             file.needed,
             indexes[version.row, file.path],
         )

@@ -32,6 +32,7 @@ STEM = "c" + "b" * 51
         (f"bb/{STEM}.main.so", Kind.CPP, f"bb/{STEM}.main", True),
         (f"bb/{STEM}.main.cpp", Kind.CPP, f"bb/{STEM}.main", False),
         (f"bb/{STEM}.so", Kind.CPP, f"bb/{STEM}", True),
+        (f"bb/{STEM}.so.load_ok", Kind.CPP, f"bb/{STEM}", True),
         (f"bb/{STEM}.py", Kind.MODULE, None, False),
         (f"bb/{'0' * 64}.best_config", Kind.TUNING, None, True),
         (f"triton/0/{'A' * 52}/k.cubin", Kind.TRITON, f"triton/0/{'A' * 52}", False),
@@ -100,8 +101,10 @@ def test_a_walk_reports_what_it_passed_over(tmp_path: Path) -> None:
     tree.write("newkind/thing", b"x")
     tree.write(f"bb/{STEM}.py", b"")
     (tmp_path / "bb" / f"{STEM}2.py").symlink_to("/etc/passwd")
+    tree.write("newkind/mark", b"")
+    tree.write("bb/x.so.load_ok", b"")
     found = walk(str(tmp_path))
-    assert found.unknown == ["newkind/thing"]
+    assert found.unknown == ["newkind/mark", "newkind/thing"], "empty or not"
     assert found.junk == 2, "an empty file and a link"
     assert set(found.files) == {
         path for path in tree.content() if classify(path).fate is Fate.SHARE

@@ -17,6 +17,12 @@ from casinductor.inductor.trace import MAX_EVENTS, Event, Trace, saved_ns
 LOGGER = logging.getLogger("torch.__trace")
 
 
+@pytest.fixture(autouse=True)
+def _no_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever caches other tests left open."""
+    monkeypatch.setattr(LOGGER, "handlers", [])
+
+
 @pytest.fixture
 def trace() -> Any:
     made = Trace()
@@ -40,6 +46,66 @@ def test_events_are_kept_with_what_they_say(trace: Trace) -> None:
     miss, bypass = trace.events
     assert miss == Event("fxgraph", "miss", "fabc", "guard_miss", "s0 < 4", frame="0/", taken_ns=5)
     assert (bypass.cache, bypass.status, bypass.reason) == ("aotautograd", "bypass", "no idea")
+
+
+def trace_structured(name: str, metadata_fn: Any, payload_fn: Any) -> None:
+    """As torch does: render only where there are handlers."""
+    if LOGGER.handlers:
+        extra = {"metadata": {name: metadata_fn()}, "payload": payload_fn()}
+        LOGGER.debug("", extra=extra)
+
+
+def test_only_what_is_kept_is_rendered(trace: Trace) -> None:
+    rendered = []
+
+    def payload(text: str) -> Any:
+        return lambda: rendered.append(text) or text
+
+    trace_structured("artifact", lambda: {"name": "fx_graph_cache_hit"}, payload("{}"))
+    trace_structured("artifact", lambda: {"name": "inductor_output_code"}, payload("code"))
+    trace_structured("dynamo_output_graph", dict, payload("graph"))
+    trace_structured("artifact", lambda: 1 / 0, payload("broken"))
+    assert rendered == ["{}"]
+    assert [event.status for event in trace.events] == ["hit"]
+    assert not LOGGER.handlers, "whoever else asks is told that nobody listens"
+
+
+def test_handlers_of_others_get_everything(trace: Trace) -> None:
+    records: list[logging.LogRecord] = []
+    other = logging.Handler()
+    other.emit = records.append  # type: ignore[method-assign]
+    LOGGER.addHandler(other)
+    trace_structured("dynamo_output_graph", dict, lambda: "graph")
+    LOGGER.removeHandler(other)
+    assert len(records) == 1
+    trace_structured("dynamo_output_graph", dict, lambda: "graph")
+    assert len(records) == 1
+
+
+def test_the_logger_is_left_as_it_was_found() -> None:
+    early, late = logging.NullHandler(), logging.NullHandler()
+    LOGGER.addHandler(early)
+    found = LOGGER.handlers
+    made = Trace()
+    made.start()
+    LOGGER.addHandler(late)
+    LOGGER.removeHandler(early)
+    made.stop()
+    assert LOGGER.handlers is found
+    assert type(found) is list
+    assert found == [late]
+    LOGGER.removeHandler(late)
+
+
+def test_a_list_that_was_put_in_its_place_stays() -> None:
+    made = Trace()
+    made.start()
+    replaced = [*LOGGER.handlers, logging.NullHandler()]
+    LOGGER.handlers = replaced
+    made.stop()
+    assert LOGGER.handlers is replaced
+    assert made not in replaced
+    replaced.clear()
 
 
 def test_a_handler_that_removes_itself_costs_no_event() -> None:

@@ -1,0 +1,117 @@
+"""Every operator and module of torch's own test databases: cold, warm, and restored from a store.
+
+python -m tools.soak.databases --dir DIR [--python PYTHON] [--limit N]
+
+Invariant: a worker that restored gets exactly the hits of one whose directory was full all along,
+and equal outputs; no file is of a kind that casinductor does not know. Ends with status 1 otherwise.
+The interpreter needs torch, casinductor and what ``torch.testing`` imports (numpy, expecttest).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+#: Compiled in one process, so that a fault of torch that kills it costs one chunk.
+_CHUNK = 100
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dir", type=Path, required=True)
+    parser.add_argument("--python", default=sys.executable)
+    parser.add_argument("--limit", type=int, help="of operators and of modules")
+    options = parser.parse_args()
+    figures = run(options.dir, options.python, options.limit)
+    print(json.dumps(figures, indent=1))
+    sys.exit(bool(problems(figures)))
+
+
+def run(folder: Path, python: str = sys.executable, limit: int | None = None) -> dict[str, Any]:
+    """Compile everything three times in fresh processes; figures of each start."""
+    local = folder / "local"
+    cold = _start(folder, python, "cold", limit)
+    full = _start(folder, python, "full", limit)
+    local.rename(folder / "aside")  # deleting would slow what creates files next
+    restored = _start(folder, python, "restored", limit)
+    return {"cold": cold, "full": full, "restored": restored}
+
+
+def problems(figures: dict[str, Any]) -> list[str]:
+    """What does not hold, in sentences."""
+    cold, full, restored = figures["cold"], figures["full"], figures["restored"]
+    found = [f"{name} is of no known kind" for name in cold["unknown"] + restored["unknown"]]
+    if restored["counters"] != full["counters"]:
+        found.append(f"counters differ: {full['counters']} full, {restored['counters']} restored")
+    for name, digest in full["outputs"].items():
+        if restored["outputs"].get(name) != digest:
+            found.append(f"{name} computes something else once restored")
+    return found
+
+
+def _start(folder: Path, python: str, name: str, limit: int | None) -> dict[str, Any]:
+    """One start: a process for each chunk of the databases."""
+    total: dict[str, Any] = {"outputs": {}, "failed": {}, "counters": {}, "unknown": []}
+    for database in ("operators", "modules"):
+        first, count = 0, 1
+        while first < min(count, limit or count):
+            last = min(first + _CHUNK, limit or first + _CHUNK)
+            said = _work(folder, python, name, database, first, last)
+            count = said.get("count", first + _CHUNK + 1)
+            for key in ("outputs", "failed"):
+                total[key].update(said.get(key, {}))
+            for key, value in said.get("counters", {}).items():
+                total["counters"][key] = total["counters"].get(key, 0) + value
+            total["unknown"] = said.get("unknown", total["unknown"])
+            first = last
+    return total
+
+
+def _work(
+    folder: Path, python: str, name: str, database: str, first: int, last: int
+) -> dict[str, Any]:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONHASHSEED": "0",
+        "CASINDUCTOR_STORE": str(folder / "store"),
+        "CASINDUCTOR_LOCAL_DIR": str(folder / "local"),
+        "CASINDUCTOR_STATE_DIR": str(folder / f"state-{name}"),
+    }
+    command = [python, "-m", "tools.soak.databases_worker", database, str(first), str(last)]
+    done = subprocess.run(
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    for line in reversed(done.stdout.splitlines()):
+        if line.startswith("{"):
+            said: dict[str, Any] = json.loads(line)
+            return said
+    if last - first == 1:
+        return {"failed": {f"{database} {first}": done.stderr[-300:]}}
+    middle = (first + last) // 2  # what killed the process costs itself alone
+    halves = [
+        _work(folder, python, name, database, *part) for part in ((first, middle), (middle, last))
+    ]
+    return _joined(halves)
+
+
+def _joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    joined: dict[str, Any] = {"outputs": {}, "failed": {}, "counters": {}, "unknown": []}
+    for part in parts:
+        joined["count"] = part.get("count", joined.get("count", 0))
+        joined["outputs"].update(part.get("outputs", {}))
+        joined["failed"].update(part.get("failed", {}))
+        joined["unknown"] = part.get("unknown", joined["unknown"])
+        for key, value in part.get("counters", {}).items():
+            joined["counters"][key] = joined["counters"].get(key, 0) + value
+    return joined
+
+
+if __name__ == "__main__":
+    main()
