@@ -3,33 +3,65 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
+SYSTEM = $(VENV)/.system
 SERVERS = $(VENV)/servers/.installed
+#: Of the package's statements, those that the whole suite must run, in percent.
+COVERED = 90
+#: What brings torch; empty leaves it out, and its tests skip.
+TORCH ?= torch
+T ?=
+K ?=
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile $(if $(K),-k "$(K)")
 
-.PHONY: demo test lint bench soak clean
+.PHONY: help demo test quick lint types docs dist bench soak servers clean
+
+help:  ## list these targets
+	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' Makefile | expand -t 10
 
 demo: $(STAMP)  ## compile and sync in one process, restore and hit in another
 	$(BIN)/casinductor demo
 
-test: $(STAMP) $(SERVERS)  ## the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: $(STAMP) $(SYSTEM) $(SERVERS)  ## the whole suite; T=tests/store K=merge for a part of it
+	$(PYTEST) $(if $(T)$(K),$(T),--cov=casinductor --cov-report=term:skip-covered --cov-fail-under=$(COVERED))
 
-lint: $(STAMP)
+quick: $(STAMP)  ## what runs in a minute: no torch, server, browser, mount or long simulation
+	$(PYTEST) -q -m "not soak and not torch and not servers and not machine and not browser and not fuse and not slow" $(T)
+
+lint: $(STAMP)  ## style, types, dead code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/vulture
+
+docs: $(STAMP)  ## the documentation as a site, links checked, in site/
+	$(BIN)/pip install --quiet --constraint constraints.txt '.[docs]'
+	$(BIN)/mkdocs build --strict --quiet
+
+dist: $(STAMP)  ## wheel and sdist in dist/, each installed and tried in a fresh environment
+	rm -rf dist
+	$(BIN)/pip install --quiet build
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python tools/try_dist.py dist
 
 bench: $(STAMP) $(SERVERS)  ## side by side with fal.toolkit; see docs/benchmarks.md
 	$(BIN)/python -m tools.bench
 
-soak: $(STAMP) $(SERVERS)  ## the long runs that the suite leaves out
-	$(BIN)/python -m pytest -m soak
+soak: $(STAMP) $(SYSTEM) $(SERVERS)  ## the long runs that the suite leaves out
+	$(BIN)/python -m pytest -m soak $(if $(K),-k "$(K)") $(T)
+
+servers: $(SERVERS)
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(if $(TORCH),$(BIN)/pip install --quiet --constraint constraints.txt $(TORCH))
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps fal  # the peer, code only
 	touch $(STAMP)
+
+# What the tests need beside Python, from one list; elsewhere tests skip and say what they lack.
+$(SYSTEM): tests/needs.py $(STAMP)
+	$(PYTHON) tests/needs.py --install
+	touch $(SYSTEM)
 
 # Azurite, Azure's emulator; without npm its tests skip and say so. The other servers are wheels.
 $(SERVERS): $(STAMP)
@@ -38,4 +70,4 @@ $(SERVERS): $(STAMP)
 	touch $(SERVERS)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist site .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from casinductor.cache import Cache
     from casinductor.errors import CasinductorError
-    from casinductor.reports import RestoreReport, SyncReport
+    from casinductor.reports.transfer import RestoreReport, SyncReport
+    from casinductor.reports.warmup import WarmupReport
     from casinductor.settings import Settings
     from casinductor.toolkit import (
         get_gpu_type,
@@ -20,21 +21,20 @@ if TYPE_CHECKING:
         sync_inductor_cache,
         synchronized_inductor_cache,
     )
-    from casinductor.warmup import WarmupReport
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Cache": "cache",
     "CasinductorError": "errors",
-    "RestoreReport": "reports",
-    "SyncReport": "reports",
+    "RestoreReport": "reports.transfer",
+    "SyncReport": "reports.transfer",
     "Settings": "settings",
     "get_gpu_type": "toolkit",
     "load_inductor_cache": "toolkit",
     "sync_inductor_cache": "toolkit",
     "synchronized_inductor_cache": "toolkit",
-    "WarmupReport": "warmup",
+    "WarmupReport": "reports.warmup",
 }
 
 __all__ = [
@@ -56,3 +56,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'casinductor' has no attribute {name!r}")
     return getattr(import_module(f"casinductor.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

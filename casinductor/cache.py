@@ -8,41 +8,33 @@ from __future__ import annotations
 
 import logging
 import os
-import sqlite3
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import suppress
 from time import perf_counter
-from typing import TypeVar
 
 from casinductor.deadline import Deadline, bounded
 from casinductor.errors import CasinductorError, LocalDirectory
+from casinductor.host_cache import host_cache
 from casinductor.inductor.directory import Walk, walk
 from casinductor.inductor.fingerprint import Fingerprint, worker_fingerprint
 from casinductor.inductor.gpu import get_gpu_type
-from casinductor.nearby import Nearby, nearby
-from casinductor.observe import Observation
-from casinductor.reports import Progress, RestoreReport, SyncReport, no_progress
-from casinductor.restore import Restoration, Restored, record_name
-from casinductor.settings import Restore, Settings, default_state_dir
-from casinductor.store.address import open_backend
+from casinductor.job import Job
+from casinductor.observe.observation import Observation
+from casinductor.reports.transfer import Progress, RestoreReport, SyncReport, no_progress
+from casinductor.reports.warmup import WarmupReport, to_record
+from casinductor.restore.run import Restoration, Restored
+from casinductor.restore.zipped import restore_zip
+from casinductor.settings import RestoreMode, Settings
 from casinductor.store.backend import Backend
-from casinductor.store.catalog import Catalog, catalog_path
-from casinductor.store.checked import Checked
-from casinductor.store.journal import note_warmup
-from casinductor.store.merge import merge
-from casinductor.store.names import CacheId
+from casinductor.store.format.names import CacheId
+from casinductor.store.maintain.merge import merge
+from casinductor.store.opening import with_store
 from casinductor.store.store import Store
-from casinductor.store.union import CatalogDamaged
-from casinductor.sync import Synchronization
-from casinductor.warmup import WarmupReport, to_record
+from casinductor.store.write.journal import note_warmup
+from casinductor.sync.run import Synchronization
 from casinductor.worker.lock import directory_lock
 from casinductor.worker.snapshot import Snapshot, take_snapshot
 from casinductor.worker.staging import sweep_stages
-from casinductor.zipped import restore_zip
 
-T = TypeVar("T")
 logger = logging.getLogger("casinductor")
 _RECORD_SECONDS = 10.0
 
@@ -67,7 +59,9 @@ class Cache:
         self._backend: Backend | None = None
         self.progress: Progress = no_progress
 
-    def restore(self, mode: Restore | None = None, seconds: float | None = None) -> RestoreReport:
+    def restore(
+        self, mode: RestoreMode | None = None, seconds: float | None = None
+    ) -> RestoreReport:
         """Materialize what this worker needs and its local directory lacks.
 
         Several processes of one machine may call it at once: one does the work, the others find it
@@ -79,7 +73,7 @@ class Cache:
         deadline = Deadline(limit, f"restoring {self.id} from {self.settings.store}")
         wanted = mode or self.settings.restore
         try:
-            restored = bounded(lambda until: self._restore(wanted, until), deadline)
+            restored = bounded(lambda until: self._restore_by(until, wanted), deadline)
         except Exception:
             self._take_snapshot(Restored(RestoreReport(str(self.id))))
             raise
@@ -100,7 +94,7 @@ class Cache:
         limit = self.settings.sync_deadline if seconds is None else seconds
         deadline = Deadline(limit, f"syncing {self.id} to {self.settings.store}")
         report, snapshot = bounded(
-            lambda until: self._sync(until, keep_equivalent, found), deadline
+            lambda until: self._sync_by(until, keep_equivalent, found), deadline
         )
         if warmup is not None:
             report.warmup = warmup
@@ -147,34 +141,26 @@ class Cache:
         if self.snapshot is not None:
             self._observation = Observation(self._restored, self.snapshot, self.settings.trace)
 
-    def _restore(self, mode: Restore, deadline: Deadline) -> Restored:
-        near = nearby(self.settings)
+    def _restore_by(self, deadline: Deadline, mode: RestoreMode) -> Restored:
+        host = host_cache(self.settings)
 
         def work(store: Store) -> Restored:
             with directory_lock(self.root, deadline) as held:
                 if not held:
                     deadline.check()
                 sweep_stages(self.root)
-                with near.turn(f"{store.backend.url}\0{self.id}", deadline):
-                    store.backend = near.reading(store.backend)
-                    return self._materialize(store, mode, deadline, near)
+                with host.turn(f"{store.backend.url}\0{self.id}", deadline):
+                    reading = Store(host.reading(store.backend), store.catalog)
+                    restored = Restoration(reading, self._job(deadline), mode, host).run()
+            if restored.report.source == "nothing":
+                store.format_problem()  # says so if a later format is why nothing was found
+                return restore_zip(store.backend, self.id, self.root, deadline) or restored
+            return restored
 
-        return self._with_store(work, deadline)
+        return with_store(self.settings, work, deadline.remaining())
 
-    def _materialize(
-        self, store: Store, mode: Restore, deadline: Deadline, near: Nearby
-    ) -> Restored:
-        worker = self._fingerprint()
-        restored = Restoration(
-            store, self.id, self.root, mode, worker, deadline, self.progress, near
-        ).run()
-        if restored.report.source == "nothing":
-            store.format_problem()  # says so if a later format is why nothing was found
-            return restore_zip(store.backend, self.id, self.root, deadline) or restored
-        return restored
-
-    def _sync(
-        self, deadline: Deadline, keep_equivalent: bool, found: Walk | None
+    def _sync_by(
+        self, deadline: Deadline, keep_equivalent: bool, walked: Walk | None
     ) -> tuple[SyncReport, Snapshot | None]:
         def work(store: Store) -> tuple[SyncReport, Snapshot | None]:
             if not os.path.isdir(self.root):
@@ -182,23 +168,21 @@ class Cache:
             self._backend = store.backend
             report, snapshot = Synchronization(
                 store,
-                self.id,
-                self.root,
+                self._job(deadline),
                 self.snapshot,
-                self._fingerprint(),
-                deadline,
                 keep_equivalent=keep_equivalent,
-                own_record=record_name(store, self.id),
-                progress=self.progress,
-                found=found,
+                walked=walked,
             ).run()
             report.merged = self._merge(store, deadline)
             return report, snapshot
 
         if self.snapshot is None or not os.access(self.root, os.W_OK):
-            return self._with_store(work, deadline)  # the directory is only read
+            return with_store(self.settings, work, deadline.remaining())  # it is only read
         with directory_lock(self.root, deadline):
-            return self._with_store(work, deadline)
+            return with_store(self.settings, work, deadline.remaining())
+
+    def _job(self, deadline: Deadline) -> Job:
+        return Job(self.id, self.root, self._fingerprint(), deadline, self.progress)
 
     def _merge(self, store: Store, deadline: Deadline) -> int:
         """Merge the cache's manifests if they are many and half of the time is left; the sync is
@@ -226,9 +210,6 @@ class Cache:
     def _fingerprint(self) -> Fingerprint:
         return worker_fingerprint()
 
-    def _with_store(self, work: Callable[[Store], T], deadline: Deadline) -> T:
-        return with_store(self.settings, work, deadline.remaining())
-
     def _take_snapshot(self, restored: Restored) -> None:
         try:
             found = walk(self.root).files
@@ -236,48 +217,3 @@ class Cache:
         except LocalDirectory:
             self.snapshot = Snapshot(self.root)
         self._observe(restored.report)
-
-
-def with_store(settings: Settings, work: Callable[[Store], T], seconds: float | None = None) -> T:
-    """Run ``work``, which has ``seconds`` in all, on the store; where its catalog proves damaged,
-    again on an empty one.
-    """
-    backend = open_backend(settings.store, seconds)
-    catalog = Catalog(catalog_path(settings.state_dir or default_state_dir(), backend.url))
-    try:
-        try:
-            return work(Store(backend, catalog))
-        except (sqlite3.Error, CatalogDamaged) as error:
-            if "locked" in str(error):  # other processes are busy with it: not damage
-                catalog.close()
-                catalog = Catalog(None)
-            else:
-                catalog.discard()
-            return work(Store(backend, catalog))
-    finally:
-        catalog.close()
-
-
-@contextmanager
-def check_memory(settings: Settings) -> Iterator[Checked]:
-    """What this machine remembers of the checks of a store."""
-    url = open_backend(settings.store).url
-    path = catalog_path(settings.state_dir or default_state_dir(), url)
-    memory = Checked(path.with_suffix(".checked") if path else None)
-    try:
-        yield memory
-    finally:
-        memory.close()
-
-
-def with_fresh_store(settings: Settings, work: Callable[[Store], T]) -> T:
-    """Run ``work`` on the store with a catalog read anew: what decides on deletions believes no
-    file that lay on this machine.
-    """
-    backend = open_backend(settings.store)
-    with tempfile.TemporaryDirectory(prefix="casinductor-catalog-") as folder:
-        catalog = Catalog(Path(folder) / "catalog.db")
-        try:
-            return work(Store(backend, catalog))
-        finally:
-            catalog.close()

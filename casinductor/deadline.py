@@ -44,6 +44,10 @@ class Deadline:
             raise DeadlineExceeded(f"{self.what} did not finish within {self.seconds:g} s")
 
 
+#: No limit, and nobody cancels it.
+UNLIMITED = Deadline(None)
+
+
 def bounded(work: Callable[[Deadline], T], deadline: Deadline) -> T:
     """Run ``work`` and return or raise what it does, but never wait beyond the deadline.
 

@@ -104,6 +104,16 @@ class Unsupported(CasinductorError):
     exit_status = 8
 
 
+class CatalogDamaged(Exception):
+    """Internal: the catalog contradicts its own checksums; it is rebuilt from the store."""
+
+
+class CatalogChanged(Exception):
+    """Internal: another process of this machine dropped rows that were just read; what was being
+    done begins again.
+    """
+
+
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
 

@@ -15,7 +15,7 @@ from typing import Literal
 
 from casinductor.errors import InvalidName
 
-Restore = Literal["needed", "all"]
+RestoreMode = Literal["needed", "all"]
 
 DEFAULT_STORE = "/data/inductor-caches"
 DEFAULT_LOCAL_DIR = "/tmp/inductor-cache"  # noqa: S108 - the path that fal.toolkit uses
@@ -44,7 +44,7 @@ class Settings:
     store: str = DEFAULT_STORE
     local_dir: Path = Path(DEFAULT_LOCAL_DIR)
     gpu_type: str | None = None
-    restore: Restore = "needed"
+    restore: RestoreMode = "needed"
     restore_deadline: float = 60.0
     sync_deadline: float = 120.0
     state_dir: Path | None = None
@@ -79,7 +79,7 @@ class Settings:
         )
 
 
-def parse_restore(value: str, where: str) -> Restore:
+def parse_restore(value: str, where: str) -> RestoreMode:
     """``needed`` or ``all``; anything else raises :class:`InvalidName` naming ``where``."""
     if value == "needed":
         return "needed"

@@ -8,7 +8,7 @@ import os
 import pickle
 import random
 import shutil
-import subprocess
+import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,15 +17,48 @@ import pytest
 
 from casinductor.cache import Cache
 from casinductor.settings import Settings
-from casinductor.store.address import open_backend
 from casinductor.store.backend import Backend
-from casinductor.store.gc import look
-from casinductor.store.pack import read_footer
+from casinductor.store.backends.address import open_backend
+from casinductor.store.format.pack import read_footer
+from casinductor.store.maintain.protocol import require_all_manifests
 from casinductor.store.store import Store
 from tests import servers
 from tests.servers import Server
 
-CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus" / "cuda-trees.tar.zst"
+CORPUS = Path(__file__).with_name("data") / "cuda-trees.tar.xz"
+
+
+#: What a folder or file of tests costs, as a marker of ``pyproject.toml``; ``make quick`` leaves
+#: all of these out.
+COSTS = {
+    "tests/machine": "machine",
+    "tests/filesystems": "fuse",
+    "tests/objects": "servers",
+    "tests/simulation": "slow",
+    "tests/test_soak.py": "slow",
+    "tests/test_processes.py": "slow",
+    "tests/test_faults.py": "slow",
+    "tests/test_host_cache.py": "slow",
+    "tests/store/test_shared_catalog.py": "slow",
+}
+_SERVERS = {"seaweed", "azure"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by what they cost."""
+    root = Path(__file__).resolve().parents[1]
+    for item in items:
+        where = str(item.path.relative_to(root))
+        for start, cost in COSTS.items():
+            if where.startswith(start):
+                item.add_marker(cost)
+        fixtures = set(getattr(item, "fixturenames", ()))
+        callspec = getattr(item, "callspec", None)
+        chosen = set(callspec.id.split("-")) if callspec is not None else set()
+        if fixtures & _SERVERS or chosen & {"objects", "s3", "az"}:
+            item.add_marker("servers")
+        if "browser" in fixtures:
+            item.add_marker("browser")
 
 
 @dataclass
@@ -135,7 +168,9 @@ def any_fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Fleet:
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith(("CASINDUCTOR_", "TORCHINDUCTOR_CACHE", "TRITON_CACHE")):
+        kept = ("CASINDUCTOR_CORPUS", "CASINDUCTOR_SOAK_PYTHONS")
+        cleared = ("CASINDUCTOR_", "TORCHINDUCTOR_CACHE", "TRITON_CACHE")
+        if name.startswith(cleared) and name not in kept:
             monkeypatch.delenv(name)
 
 
@@ -283,23 +318,17 @@ def content(root: Path) -> dict[str, bytes]:
 
 def exact(store: Store) -> None:
     """Every blob of every pack is needed by some manifest, and nothing else lies around."""
-    look(store)
+    require_all_manifests(store)
     store.catalog.index_blobs()
-    needed = {
-        tuple(row)
-        for row in store.catalog.db.execute(
-            "SELECT DISTINCT p.ulid, f.offset, b.offset, b.hash FROM blob b"
-            " JOIN frame f ON f.manifest = b.manifest AND f.idx = b.frame"
-            " JOIN pack p ON p.manifest = b.manifest AND p.idx = f.pack"
-        )
-    }
+    places = store.catalog.blobs.places()
+    needed = {(place.pack, place.frame, place.offset, place.hash) for place in places}
     stored = set()
     for ulid, size in store.packs().items():
         footer = read_footer(store.backend, ulid, size)
         for spot in footer.spots():
             stored.add((ulid, footer.frames[spot.frame].offset, spot.offset, spot.hash))
     assert stored == needed
-    assert store.condemned() == set()
+    assert store.marks.condemned() == set()
 
 
 @pytest.fixture
@@ -314,14 +343,18 @@ def tree(fleet: Fleet) -> Callable[..., Tree]:
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The real CUDA trees, unpacked once."""
-    if not CORPUS.exists():
-        pytest.skip(f"the CUDA corpus is not at {CORPUS}")
-    if shutil.which("zstd") is None:
-        pytest.skip("unpacking the CUDA corpus needs the zstd command")
+    """The real CUDA trees of ``tests/data``, unpacked once."""
     folder = tmp_path_factory.mktemp("corpus")
-    subprocess.run(
-        ["tar", "-I", "zstd -d --long=27", "-xf", str(CORPUS), "-C", str(folder)], check=True
-    )
+    with tarfile.open(CORPUS) as archive:
+        archive.extractall(folder)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def unet() -> Path:
+    """A CUDA tree of 128 MB that is not in the repository."""
+    tree = Path(os.environ.get("CASINDUCTOR_CORPUS", "nowhere"), "cuda-sdturbo_unet-512")
+    if not tree.is_dir():
+        pytest.skip("needs a large CUDA tree: set CASINDUCTOR_CORPUS, see tests/data/README.md")
+    return tree

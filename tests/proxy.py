@@ -13,7 +13,7 @@ import socket
 import struct
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
@@ -167,7 +167,7 @@ class Proxy:
         return b"connection: close" not in reply.lower()
 
 
-async def _body(reader: asyncio.StreamReader, head: bytes) -> object:  # type: ignore[misc]
+async def _body(reader: asyncio.StreamReader, head: bytes) -> AsyncIterator[bytes]:
     """The body that follows a head, by its length or its chunks, as it comes."""
     fields = {
         name.strip().lower(): value.strip()

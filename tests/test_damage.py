@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from casinductor.errors import CasinductorError, Damaged, StoreFormat
-from casinductor.store.pack import TRAILER
-from casinductor.store.store import format_file
+from casinductor.store.format.declaration import format_file
+from casinductor.store.format.pack import TRAILER
 from tests.conftest import Fleet, Tree, content
 
 PARTS = ("FORMAT", "manifest", "pack body", "pack footer", "local file", "catalog")
@@ -90,7 +90,7 @@ def test_the_matrix(any_fleet: Fleet, tmp_path: Path, part: str, way: str) -> No
     whole = content(fleet.folder / "local/v")
     path = target(fleet, part)
     WAYS[way](path, offset(part, len(path.read_bytes())), another(fleet, tmp_path, part))
-    if part not in ("local file",):
+    if part != "local file":
         shutil.rmtree(fleet.folder / "local/v")
 
     # A worker that starts now: right files or none, never wrong ones, never a surprise.
@@ -151,7 +151,7 @@ def test_a_store_of_a_later_format_is_left_alone(fleet: Fleet) -> None:
     Tree(fleet.folder / "local/w").model("ab")
     fleet.store.mkdir()
     later = format_file("link").replace(b'"format": 1', b'"format": 2')
-    from casinductor.store.frame import blake3_digest
+    from casinductor.store.format.frame import blake3_digest
 
     line = later.splitlines()[0]
     (fleet.store / "FORMAT").write_bytes(line + b"\n" + blake3_digest(line).hex().encode() + b"\n")
@@ -163,7 +163,7 @@ def test_a_store_of_a_later_format_is_left_alone(fleet: Fleet) -> None:
 
 def test_a_read_only_store_still_restores(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     from casinductor.errors import StoreReadOnly
-    from casinductor.store.filesystem import FilesystemBackend
+    from casinductor.store.backends.filesystem import FilesystemBackend
 
     Tree(fleet.folder / "local/w").model("ab")
     fleet.cache("w").sync()
@@ -181,8 +181,8 @@ def test_a_read_only_store_still_restores(fleet: Fleet, monkeypatch: pytest.Monk
 def test_a_hostile_manifest_writes_nothing_outside(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from casinductor.store.manifest import Manifest, decode, encode
-    from casinductor.store.names import CacheId
+    from casinductor.store.format.manifest import Manifest, decode, encode
+    from casinductor.store.format.names import CacheId
 
     Tree(fleet.folder / "local/w").model("ab")
     fleet.cache("w").sync()

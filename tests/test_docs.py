@@ -11,8 +11,9 @@ import pytest
 
 import casinductor
 from casinductor.inspect import causes
-from casinductor.store import frame, journal, manifest, names, pack, paths
-from casinductor.warmup import WarmupReport, to_record
+from casinductor.reports.warmup import WarmupReport, to_record
+from casinductor.store.format import frame, manifest, names, pack, paths
+from casinductor.store.write import journal
 from tests.conftest import Fleet, Tree
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from casinductor.cache import with_fresh_store
 from casinductor.errors import StoreFull, StoreReadOnly, StoreUnavailable
-from casinductor.store.collection import collect
-from casinductor.store.compact import compact
-from casinductor.store.filesystem import FilesystemBackend
-from casinductor.store.retention import Policy
+from casinductor.store.backends.filesystem import FilesystemBackend
+from casinductor.store.maintain.collect import collect
+from casinductor.store.maintain.compact import compact
+from casinductor.store.maintain.retention import Policy
+from casinductor.store.opening import with_fresh_store
 from tests.conftest import Fleet, Tree, content
+from tests.needs import need, need_privilege
 from tests.store.test_collection import gc, holds
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,8 +30,7 @@ def small(fleet: Fleet) -> Iterator[Fleet]:
     fleet.store.mkdir()
     options = "size=300k,nr_inodes=60"
     command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(fleet.store)]
-    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small tmpfs needs privileges")
+    need_privilege(command, "mounting a small tmpfs")
     yield fleet
     subprocess.run(["umount", "-l", str(fleet.store)], check=True)
 
@@ -96,7 +95,7 @@ def test_permissions_that_are_withdrawn_midway(
 
     Tree(small.folder / "local/v", seed=1).model("cd")
     cache = small.cache("c", "one")
-    verbs = [
+    verbs: list[Callable[[], object]] = [
         small.cache("v", "one").sync,
         lambda: with_fresh_store(cache.settings, lambda store: compact(store, cache.id)),
         lambda: gc(small, Policy(max_bytes=0)),
@@ -117,9 +116,10 @@ def test_permissions_that_are_withdrawn_midway(
 CHILD = """
 import sys
 from pathlib import Path
-from casinductor.cache import Cache, with_fresh_store
+from casinductor.cache import Cache
+from casinductor.store.opening import with_fresh_store
 from casinductor.settings import Settings
-from casinductor.store.compact import compact
+from casinductor.store.maintain.compact import compact
 verb, store, local = sys.argv[1:4]
 settings = Settings(store=store, local_dir=Path(local), gpu_type="H100",
                     state_dir=Path(local + "-state"))
@@ -156,8 +156,7 @@ def child(fleet: Fleet, verb: str, local: str, *prefix: str) -> subprocess.Compl
 )
 def test_system_calls_that_fail(fleet: Fleet, verb: str, fault: str) -> None:
     """Exactly this call fails, or the process is killed in it."""
-    if shutil.which("strace") is None:
-        pytest.skip("strace is not installed")
+    need("strace")
     Tree(fleet.folder / "w").model("ab")
     assert child(fleet, "sync", "w").returncode == 0
     Tree(fleet.folder / "v", seed=1).model("cd")
@@ -165,7 +164,7 @@ def test_system_calls_that_fail(fleet: Fleet, verb: str, fault: str) -> None:
         fleet, verb, "v", "strace", "-f", "-qq", "-o", "/dev/null", "-e", f"inject={fault}"
     )
     if "ptrace" in result.stderr or "PTRACE" in result.stderr:
-        pytest.skip(f"strace may not trace here: {result.stderr[:100]}")
+        pytest.skip(f"strace may not trace here, allow ptrace: {result.stderr[:100]}")
     if verb == "compact" and "error" in fault and result.returncode == 0:
         return  # it tried once more
     assert result.returncode != 0
@@ -180,8 +179,7 @@ def test_system_calls_that_fail(fleet: Fleet, verb: str, fault: str) -> None:
 @pytest.mark.parametrize("shift", ["-400d", "+400d"])
 def test_clocks_that_jump(fleet: Fleet, shift: str) -> None:
     """A worker whose clock is far off syncs and compacts; a collector keeps what is used."""
-    if shutil.which("faketime") is None:
-        pytest.skip("faketime is not installed")
+    need("faketime")
     Tree(fleet.folder / "w").model("ab")
     assert child(fleet, "sync", "w").returncode == 0
     Tree(fleet.folder / "v", seed=1).model("cd")

@@ -86,7 +86,8 @@ import multiprocessing
 class Owner: pass
 keep = Owner()
 def main():
-    process = multiprocessing.get_context("spawn").Process(target=child, args=({str(tmp_path / "lived")!r},))
+    where = {str(tmp_path / "lived")!r}
+    process = multiprocessing.get_context("spawn").Process(target=child, args=(where,))
     process.start()
     keep.owner = Owner()
     weakref.finalize(keep.owner, process.terminate)

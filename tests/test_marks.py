@@ -1,4 +1,4 @@
-"""Marks, which torch writes empty and looks for: they go with the library that they stand beside."""
+"""Marks, which torch writes empty and looks for: they go with the library they stand beside."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from casinductor.cache import Cache, with_store
+from casinductor.cache import Cache
 from casinductor.errors import Damaged
 from casinductor.inductor.fingerprint import worker_fingerprint
-from casinductor.store.compact import compact
-from casinductor.store.frame import blake3_digest
-from casinductor.store.manifest import Artifact, _check_artifact
+from casinductor.store.format.frame import blake3_digest
+from casinductor.store.format.manifest import Artifact, _check_artifact
+from casinductor.store.maintain.compact import compact
+from casinductor.store.opening import with_store
 from tests.conftest import Fleet, Tree
 
 
@@ -38,7 +39,7 @@ def test_a_mark_comes_back_empty_beside_its_library(any_fleet: Fleet) -> None:
 def test_a_mark_survives_compaction_and_the_node(fleet: Fleet, tmp_path: Path) -> None:
     Tree(fleet.folder / "local/w").model("ab").probe("cd")
     fleet.cache("w").sync()
-    with_store(fleet.settings("w"), lambda store: compact(store, fleet.cache("w").id, wait=0))
+    with_store(fleet.settings("w"), lambda store: compact(store, fleet.cache("w").id))
     for worker in ("u", "v"):
         settings = replace(fleet.settings(worker), node_dir=tmp_path / "node")
         Cache("model/v1", settings=settings).restore()

@@ -22,9 +22,10 @@ SCRIPT = f"""
 import json, sys
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
-from casinductor.cache import Cache, with_store
+from casinductor.cache import Cache
+from casinductor.store.opening import with_store
 from casinductor.settings import Settings
-from casinductor.store.compact import compact
+from casinductor.store.maintain.compact import compact
 verb, store, local, state = sys.argv[1:5]
 cache = Cache("m", settings=Settings(store=store, local_dir=Path(local), gpu_type="H100",
                                      state_dir=Path(state)))

@@ -10,9 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from casinductor.cache import with_store
-from casinductor.store.compact import compact
-from casinductor.store.gc import sweep
+from casinductor.store.maintain.compact import compact
+from casinductor.store.maintain.protocol import sweep
+from casinductor.store.opening import with_store
 from casinductor.store.stats import figures
 from tests.conftest import Fleet, Tree, content
 

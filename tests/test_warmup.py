@@ -12,10 +12,10 @@ import pytest
 
 from casinductor.cache import Cache
 from casinductor.errors import InvalidName
+from casinductor.reports.warmup import WarmupReport, from_record, to_record
 from casinductor.settings import Settings
-from casinductor.store.journal import records
+from casinductor.store.write.journal import records
 from casinductor.toolkit import synchronized_inductor_cache
-from casinductor.warmup import WarmupReport, from_record, to_record
 from tests.conftest import Fleet, Tree
 
 
@@ -135,7 +135,7 @@ def test_a_precompiled_header_is_noticed(
 
 
 def test_records_are_kept_beside_the_sync(fleet: Fleet, restored: tuple[Cache, Tree]) -> None:
-    from casinductor.cache import with_store
+    from casinductor.store.opening import with_store
 
     cache, tree = restored
     tree.graph("zz")
@@ -157,7 +157,7 @@ def test_a_fault_in_watching_costs_no_sync(
     def fault(*_: object) -> None:
         raise RuntimeError("a fault of ours")
 
-    monkeypatch.setattr("casinductor.observe.Observation.report", fault)
+    monkeypatch.setattr("casinductor.observe.observation.Observation.report", fault)
     cache, tree = restored
     tree.graph("zz")
     synced = cache.sync()

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from casinductor.errors import Damaged, HostilePath
-from casinductor.store.backend import Backend
-from casinductor.store.filesystem import FilesystemBackend
+from casinductor.store.backends.filesystem import FilesystemBackend
 from tests.conftest import Fleet, Tree, content
 
 MODULE = "bb/c" + "b" * 51 + ".py"
@@ -145,7 +144,7 @@ def test_a_zip_is_read_in_ranges(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) 
     made = Tree(fleet.folder / "local/w").model("ab")
     zipped(fleet, made.root)
 
-    def whole(self: Backend, name: str, limit: int = 0) -> bytes:
+    def whole(self: FilesystemBackend, name: str, limit: int = 0) -> bytes:
         assert not name.endswith(".zip"), "a large zip would not fit in memory"
         return get(self, name, limit)
 

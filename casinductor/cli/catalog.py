@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from casinductor.cli.options import Options, command_options
-from casinductor.human import size
+from casinductor.util.human import size
 
 
 @click.command()
@@ -26,9 +26,9 @@ from casinductor.human import size
 @command_options
 def command(options: Options, target: Path) -> None:
     """Write the store's catalog as a SQLite FILE, for sqlite-utils, Datasette or SQL."""
-    from casinductor.cache import with_store
     from casinductor.inspect.export import export
     from casinductor.inspect.view import open_facts
+    from casinductor.store.opening import with_store
 
     settings = options.settings()
     with open_facts(settings) as facts:

@@ -9,7 +9,7 @@ import click
 
 from casinductor.cli.options import Options, command_options
 from casinductor.cli.units import Duration, Share
-from casinductor.human import size
+from casinductor.util.human import counted, size
 
 
 @click.command()
@@ -21,17 +21,18 @@ from casinductor.human import size
     help="Also read packs that hold this share of all bytes, e.g. 10% or all (default: 0%; "
     "all where only a time is given); those read longest ago come first.",
 )
-@click.option("--for", "seconds", type=Duration(), help="Read for so long at most, e.g. 60s.")
+@click.option("--for", "seconds", type=Duration(), help="Stop after this long, e.g. 60s.")
 @command_options
 def command(options: Options, data: float | None, seconds: float | None) -> None:
     """Check manifests, packs and marks, and with --data every byte."""
-    from casinductor.cache import check_memory, with_fresh_store
     from casinductor.errors import Damaged
-    from casinductor.store.check import check
+    from casinductor.store.opening import with_fresh_store
+    from casinductor.store.verify.check import check
+    from casinductor.store.verify.schedule import verification_log
 
     settings = options.settings()
     share = data if data is not None else (1.0 if seconds is not None else 0.0)
-    with check_memory(settings) as memory:
+    with verification_log(settings) as memory:
         report = with_fresh_store(
             settings, lambda store: check(store, data=share, seconds=seconds, memory=memory)
         )
@@ -43,8 +44,8 @@ def command(options: Options, data: float | None, seconds: float | None) -> None
     )
     for cache, groups in report.orphaned.items():
         lines.append(
-            f"{cache}: packs hold {groups} groups that no manifest names, from a sync that died or "
-            "because a manifest is gone; repair --from-packs publishes them"
+            f"{cache}: packs hold {counted(groups, 'group')} that no manifest names, from a sync "
+            "that died or because a manifest is gone; repair --from-packs publishes them"
         )
     if report.unreferenced or report.removed or report.condemned:
         lines.append(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import click
 
 from casinductor.cli.options import Options, command_options, grace_option
-from casinductor.human import size
+from casinductor.util.human import size
 
 
 @click.command()
@@ -18,8 +18,8 @@ from casinductor.human import size
 @command_options
 def command(options: Options, cache: str, level: int, grace: float | None) -> None:
     """Merge the manifests of CACHE and compress its packs well."""
-    from casinductor.cache import with_fresh_store
-    from casinductor.store.compact import compact
+    from casinductor.store.maintain.compact import compact
+    from casinductor.store.opening import with_fresh_store
 
     target = options.cache(cache)
 

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from casinductor.cli.options import Options, command_options
-from casinductor.human import size
+from casinductor.util.human import size
 
 
 @click.command()

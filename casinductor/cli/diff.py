@@ -12,7 +12,7 @@ import click
 from casinductor.cli.options import Options, command_options
 
 if TYPE_CHECKING:
-    from casinductor.inspect.diff import Difference
+    from casinductor.inspect.diff import CacheDifference
     from casinductor.store.store import Store
 
 
@@ -25,16 +25,16 @@ def command(options: Options, old: str, new: str) -> None:
 
     Each is [GPU/]KEY, KEY@ULID (one manifest) or KEY@torch=VERSION.
     """
-    from casinductor.cache import with_store
     from casinductor.inspect.diff import diff
     from casinductor.inspect.selection import select
     from casinductor.inspect.view import open_facts
+    from casinductor.store.opening import with_store
 
     gpu = options.cache("any").id.gpu
     settings = options.settings()
     with open_facts(settings) as facts:
 
-        def work(store: Store) -> Difference:
+        def work(store: Store) -> CacheDifference:
             return diff(store, facts, select(store, old, gpu), select(store, new, gpu))
 
         found = with_store(settings, work)

@@ -19,12 +19,12 @@ _MARKS = {"ok": "ok", "advice": "advice", "warning": "WARNING", "problem": "PROB
 @command_options
 def command(options: Options, cache: str | None) -> None:
     """Check this worker and the store; with CACHE, also what a restore of it would take."""
-    from casinductor.cache import with_store
     from casinductor.deadline import Deadline, bounded
     from casinductor.errors import CasinductorError
     from casinductor.inspect.checkup import Checkup
     from casinductor.inspect.storecheck import check_store
     from casinductor.inspect.workercheck import check_worker
+    from casinductor.store.opening import with_store
 
     target = options.cache(cache) if cache else None
     settings = target.settings if target else options.settings()

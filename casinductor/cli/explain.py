@@ -33,9 +33,9 @@ def command(
 
     WHAT and AGAINST are caches, directories, or beginnings of entries' keys.
     """
-    from casinductor.cache import with_store
     from casinductor.inspect.explain import explain_run, last_run
     from casinductor.inspect.view import open_facts
+    from casinductor.store.opening import with_store
 
     settings = options.settings()
     with open_facts(settings) as facts:

@@ -9,14 +9,16 @@ import click
 
 from casinductor.cli.options import Options, command_options, grace_option
 from casinductor.cli.units import Duration, Share, Size
-from casinductor.human import size
+from casinductor.util.human import size
 
 
 @click.command()
-@click.option("--apply", is_flag=True, help="Do it; otherwise only say what would be done.")
-@click.option("--keep-within", type=Duration(), help="Keep caches used so recently, e.g. 30d.")
-@click.option("--keep-last", type=click.IntRange(min=1), help="Of others, keep so many syncs.")
-@click.option("--max-bytes", type=Size(), help="Give up the least recently used beyond this size.")
+@click.option("--apply", is_flag=True, help="Apply the changes (the default is a dry run).")
+@click.option("--keep-within", type=Duration(), help="Keep caches used within this time, e.g. 30d.")
+@click.option(
+    "--keep-last", type=click.IntRange(min=1), help="Of all others, keep the newest N syncs."
+)
+@click.option("--max-bytes", type=Size(), help="Evict least recently used caches to fit this.")
 @click.option("--keep", multiple=True, metavar="CACHE", help="Always keep; may be a pattern.")
 @click.option(
     "--max-unused", type=Share(), default="50%", help="Rewrite packs with more unused than this."
@@ -41,10 +43,10 @@ def command(
 
     Without a --keep or --max option no cache loses anything.
     """
-    from casinductor.cache import with_fresh_store
     from casinductor.errors import Damaged
-    from casinductor.store.collection import collect
-    from casinductor.store.retention import Policy
+    from casinductor.store.maintain.collect import collect
+    from casinductor.store.maintain.retention import Policy
+    from casinductor.store.opening import with_fresh_store
 
     policy = Policy(keep_within, keep_last, max_bytes, keep)
     report = with_fresh_store(
@@ -54,7 +56,7 @@ def command(
             policy,
             apply=apply,
             max_unused=max_unused,
-            spare_seconds=spare,
+            min_age_seconds=spare,
             grace=grace,
             wait=options.wait,
         ),

@@ -12,7 +12,7 @@ import click
 
 from casinductor.cli.options import Options, command_options
 from casinductor.cli.rows import Arrangement, row_options
-from casinductor.human import size
+from casinductor.util.human import size
 
 
 @click.command()

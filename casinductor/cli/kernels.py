@@ -11,7 +11,7 @@ import click
 
 from casinductor.cli.options import Options, command_options
 from casinductor.cli.rows import Arrangement, row_options
-from casinductor.human import size
+from casinductor.util.human import size
 
 
 @click.command()
@@ -20,9 +20,9 @@ from casinductor.human import size
 @command_options
 def command(options: Options, cache: str, **given: Any) -> None:
     """Show the kernels of CACHE: Triton's and those in C++."""
-    from casinductor.cache import with_store
     from casinductor.inspect.tables import KERNEL_KINDS, kernel_rows, told
     from casinductor.inspect.view import look_at, open_facts
+    from casinductor.store.opening import with_store
 
     target = options.cache(cache)
     with open_facts(target.settings) as facts:

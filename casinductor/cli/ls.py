@@ -10,7 +10,7 @@ import time
 import click
 
 from casinductor.cli.options import Options, command_options
-from casinductor.human import size
+from casinductor.util.human import size
 
 
 @click.command()
@@ -25,7 +25,7 @@ def command(options: Options, cache: str | None) -> None:
 
 
 def _caches(options: Options) -> None:
-    from casinductor.cache import with_store
+    from casinductor.store.opening import with_store
     from casinductor.store.stats import cache_lines
 
     settings = options.settings()
@@ -46,8 +46,8 @@ def _caches(options: Options) -> None:
 
 
 def _groups(options: Options, cache: str) -> None:
-    from casinductor.cache import with_store
-    from casinductor.store.listing import group_lines
+    from casinductor.store.opening import with_store
+    from casinductor.store.stats import group_lines
 
     target = options.cache(cache)
     lines = with_store(target.settings, lambda store: group_lines(store, target.id))

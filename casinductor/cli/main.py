@@ -14,7 +14,7 @@ import click
 
 from casinductor import __version__
 from casinductor.cli.options import Options, global_options
-from casinductor.human import plain
+from casinductor.util.human import strip_control
 
 _COMMANDS = (
     "push",
@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stderr.close()
         sys.exit(141)
     except CasinductorError as error:
-        click.echo(f"casinductor: {plain(str(error))}", err=True)
+        click.echo(f"casinductor: {strip_control(str(error))}", err=True)
         sys.exit(error.exit_status)
 
 

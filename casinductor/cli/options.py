@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from casinductor.human import plain
+from casinductor.util.human import strip_control
 
 if TYPE_CHECKING:
     from casinductor.cache import Cache
@@ -68,7 +68,7 @@ class Options:
             click.echo(json.dumps(document, indent=2))
         elif not self.quiet:
             for line in lines:
-                click.echo(plain(line))
+                click.echo(strip_control(line))
 
     def table(self, document: Any, title: str, columns: list[str], rows: list[list[str]]) -> None:
         """Print JSON, nothing, or a table; columns of figures are set to the right."""
@@ -83,7 +83,7 @@ class Options:
             figures = number and all(row[number][:1] in "0123456789?-" for row in rows)
             table.add_column(column, justify="right" if figures else "left", overflow="fold")
         for row in rows:
-            table.add_row(*map(plain, row))
+            table.add_row(*map(strip_control, row))
         width = None if sys.stdout.isatty() else 160
         Console(width=width, markup=False, highlight=False).print(table)
 
@@ -110,7 +110,7 @@ class Options:
     def warn(self, lines: Iterable[str]) -> None:
         """What went wrong without stopping the command, on stderr."""
         for line in lines:
-            click.echo(f"casinductor: {plain(line)}", err=True)
+            click.echo(f"casinductor: {strip_control(line)}", err=True)
 
 
 def global_options(function: Function) -> Function:
@@ -129,7 +129,7 @@ grace_option = click.option(
     "--grace",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
-    help="Wait so long for other clients' listings at each step (default: 0 on a local "
+    help="How long to wait at each step for other clients' listings (default: 0 on a local "
     "filesystem, else 600).",
 )
 

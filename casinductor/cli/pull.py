@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from casinductor.cli.options import Options, command_options
+from casinductor.util.human import counted
 
 
 @click.command()
@@ -44,5 +45,5 @@ def command(
         raise CacheNotFound(f"{source.settings.store} holds no cache {source.id}")
     options.emit(report.as_dict(), [report.summary()])
     if options.as_json or options.quiet:
-        options.warn([f"{n} groups refused: {why}" for why, n in report.refused.items()])
+        options.warn([f"{counted(n, 'group')} refused: {why}" for why, n in report.refused.items()])
         options.warn(report.damage)

@@ -9,24 +9,26 @@ import click
 
 from casinductor.cli.options import Options, command_options, grace_option
 from casinductor.cli.units import Share
+from casinductor.util.human import counted
 
 
 @click.command()
 @click.option(
-    "--data", type=Share(), default="0%", metavar="SHARE", help="Read so much first, e.g. all."
+    "--data", type=Share(), default="0%", metavar="SHARE", help="Verify this share first, e.g. all."
 )
 @click.option(
-    "--from-packs", is_flag=True, help="Also publish groups that only unreferenced packs tell of."
+    "--from-packs", is_flag=True, help="Also republish groups found only in unreferenced packs."
 )
 @grace_option
 @command_options
 def command(options: Options, data: float, from_packs: bool, grace: float | None) -> None:
     """Rebuild what can be rebuilt, quarantine the rest; check says beforehand what is wrong."""
-    from casinductor.cache import check_memory, with_fresh_store
-    from casinductor.store.repair import repair
+    from casinductor.store.opening import with_fresh_store
+    from casinductor.store.verify.repair import repair
+    from casinductor.store.verify.schedule import verification_log
 
     settings = options.settings()
-    with check_memory(settings) as memory:
+    with verification_log(settings) as memory:
         report = with_fresh_store(
             settings,
             lambda store: repair(
@@ -41,5 +43,5 @@ def command(options: Options, data: float, from_packs: bool, grace: float | None
     lines = [problem.sentence() for problem in report.found.problems]
     lines += report.done
     for cache, groups in report.lost.items():
-        lines.append(f"{cache} lost {len(groups)} groups: {', '.join(groups[:5])}")
+        lines.append(f"{cache} lost {counted(len(groups), 'group')}: {', '.join(groups[:5])}")
     options.emit(report.as_dict(), lines or ["nothing to repair"])

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from casinductor.cli.options import Options, command_options
-from casinductor.human import size
+from casinductor.util.human import size
 
 
 @click.command()
@@ -30,10 +30,10 @@ from casinductor.human import size
 @command_options
 def command(options: Options, cache: str | None, everything: bool, target: Path) -> None:
     """Write a page about CACHE, or about all caches."""
-    from casinductor.cache import with_store
     from casinductor.inspect.page import page
     from casinductor.inspect.summary import summarize
     from casinductor.inspect.view import open_facts
+    from casinductor.store.opening import with_store
 
     if (cache is None) != everything:
         raise click.UsageError("give a CACHE, or --all")

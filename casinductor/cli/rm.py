@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from casinductor.cli.options import Options, command_options
+from casinductor.util.human import counted
 
 
 @click.command()
@@ -15,10 +16,11 @@ from casinductor.cli.options import Options, command_options
 @command_options
 def command(options: Options, cache: str) -> None:
     """Remove CACHE; the next collection frees its space, undelete brings it back until then."""
-    from casinductor.cache import with_fresh_store
-    from casinductor.store.removal import remove
+    from casinductor.store.maintain.removal import remove
+    from casinductor.store.opening import with_fresh_store
 
     target = options.cache(cache)
     report = with_fresh_store(target.settings, lambda store: remove(store, target.id))
-    line = f"{report.cache}: removed {report.groups} groups; undelete brings them back until gc"
+    removed = counted(report.groups, "group")
+    line = f"{report.cache}: removed {removed}; undelete brings them back until gc"
     options.emit(report.as_dict(), [line])

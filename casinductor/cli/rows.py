@@ -69,7 +69,7 @@ def row_options(function: Function) -> Function:
     """Add the options that arrange rows."""
     for option in (
         click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only N rows."),
-        click.option("--reverse", is_flag=True, help="Turn the order around."),
+        click.option("--reverse", is_flag=True, help="Reverse the order."),
         click.option("--sort", metavar="COLUMN", help="Sort by this column, named as in JSON."),
         click.option(
             "--filter",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from casinductor.cli.options import Options, command_options
-from casinductor.human import plain
+from casinductor.util.human import strip_control
 
 if TYPE_CHECKING:
     from casinductor.inspect.show import Shown
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 @command_options
 def command(options: Options, name: str, form: str | None, key: str | None) -> None:
     """Show the graph or kernel whose hash begins with HASH, or whose name it is."""
-    from casinductor.cache import with_store
     from casinductor.inspect.show import show
     from casinductor.inspect.view import open_facts
+    from casinductor.store.opening import with_store
 
     target = options.cache(key) if key else None
     settings = target.settings if target else options.settings()
@@ -55,6 +55,6 @@ def _colour(found: Shown) -> None:
 
     lexer = MlirLexer() if found.lexer == "mlir" else found.lexer
     console = Console()
-    console.print(plain(found.title), style="bold", markup=False, highlight=False)
-    text = plain(found.text)
+    console.print(strip_control(found.title), style="bold", markup=False, highlight=False)
+    text = strip_control(found.text)
     console.print(Syntax(text, lexer, theme="ansi_dark", background_color="default"))

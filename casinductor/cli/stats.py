@@ -8,7 +8,7 @@ from __future__ import annotations
 import click
 
 from casinductor.cli.options import Options, command_options
-from casinductor.human import size
+from casinductor.util.human import size
 
 
 @click.command()
@@ -16,7 +16,7 @@ from casinductor.human import size
 @command_options
 def command(options: Options, cache: str | None) -> None:
     """Show the figures of the store, or of CACHE."""
-    from casinductor.cache import with_store
+    from casinductor.store.opening import with_store
     from casinductor.store.stats import figures
 
     target = options.cache(cache) if cache else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from casinductor.cli.options import Options, command_options
+from casinductor.util.human import counted
 
 
 @click.command()
@@ -15,9 +16,11 @@ from casinductor.cli.options import Options, command_options
 @command_options
 def command(options: Options, cache: str) -> None:
     """Bring back CACHE after rm, as long as no collection has swept it."""
-    from casinductor.cache import with_fresh_store
-    from casinductor.store.removal import undelete
+    from casinductor.store.maintain.removal import undelete
+    from casinductor.store.opening import with_fresh_store
 
     target = options.cache(cache)
     report = with_fresh_store(target.settings, lambda store: undelete(store, target.id))
-    options.emit(report.as_dict(), [f"{report.cache}: brought back {report.groups} groups"])
+    options.emit(
+        report.as_dict(), [f"{report.cache}: brought back {counted(report.groups, 'group')}"]
+    )

@@ -7,12 +7,12 @@ component that merely follows from another (a stride from a shape) is not a caus
 from __future__ import annotations
 
 import re
-from collections import Counter
 from dataclasses import asdict, dataclass
-from difflib import SequenceMatcher
 from typing import Any
 
+from casinductor.inductor.code import code_change, likeness_of, operators, shortened
 from casinductor.inductor.components import Component
+from casinductor.inductor.tensors import device_text, shape_text, tensor_fields
 
 #: Kinds of causes, the most likely to have caused the others first, and what to do about each.
 ADVICE = {
@@ -35,16 +35,11 @@ ADVICE = {
 _RANK = {kind: number for number, kind in enumerate(ADVICE)}
 _GRAPH_FIRST = _RANK["dtype"] - 0.5
 
-_TENSOR = re.compile(r"TensorMetadata\((.*)\)\Z", re.DOTALL)
 _INPUT = re.compile(r"example_inputs\[\d+\]")
 _CONFIG = re.compile(r"(?:functorch|inductor|autograd)_config(?:_\w+)?\[(.*)\]")
-_OPERATOR = re.compile(r"torch\.ops\.[\w.]+|operator\.\w+|torch\.[\w.]+(?=\()|call_\w+")
 #: Fields of an input that follow from its shape or device.
 _FOLLOWS_SHAPE = {"stride", "storage_bytes", "memory_format", "storage_offset", "is_contiguous"}
-_LONGEST = 160
 _ALIKE = 0.9
-#: Comparing takes time that grows with the square of the lines.
-_COMPARED = 1000
 
 
 @dataclass(frozen=True)
@@ -73,7 +68,7 @@ def by_name(found: list[Component]) -> Named:
     return {component.name: component for component in found}
 
 
-def unlike(stored: Named, wanted: Named) -> set[str]:
+def differing_names(stored: Named, wanted: Named) -> set[str]:
     """The names of the components that differ or that only one of the keys has."""
     return {
         name
@@ -84,10 +79,10 @@ def unlike(stored: Named, wanted: Named) -> set[str]:
 
 def distance(stored: Named, wanted: Named) -> float:
     """How far two keys are apart: differing components, and how unlike the graphs' code is."""
-    names = unlike(stored, wanted)
+    names = differing_names(stored, wanted)
     far = float(len(names))
     if "gm" in names and "gm" in stored and "gm" in wanted:
-        far += 40 * (1 - _likeness(stored["gm"].value, wanted["gm"].value))
+        far += 40 * (1 - likeness_of(stored["gm"].value, wanted["gm"].value))
     return far
 
 
@@ -95,14 +90,14 @@ def likeness(stored: Named, wanted: Named) -> float:
     """From 0 to 1: the share of operators that the code of two graphs has in common."""
     if "gm" not in stored or "gm" not in wanted:
         return 0.0
-    return _likeness(stored["gm"].value, wanted["gm"].value)
+    return likeness_of(stored["gm"].value, wanted["gm"].value)
 
 
 def differences(stored: list[Component], wanted: list[Component]) -> list[Difference]:
     """What differs, causes before consequences."""
     old, new = by_name(stored), by_name(wanted)
     found = []
-    for name in unlike(old, new):
+    for name in differing_names(old, new):
         before, after = old.get(name), new.get(name)
         found += _difference(name, before.value if before else "", after.value if after else "")
     if _code_came_first(old, new, {difference.kind for difference in found}):
@@ -121,10 +116,10 @@ def _code_came_first(old: Named, new: Named, kinds: set[str]) -> bool:
     """
     if "graph" not in kinds or "dtype" in kinds or "gm" not in old or "gm" not in new:
         return False
-    if _operators(old["gm"]) == _operators(new["gm"]):
+    if operators(old["gm"].value) == operators(new["gm"].value):
         return False
     same_inputs = _inputs(old) == _inputs(new)
-    alike = _likeness(old["gm"].value, new["gm"].value) >= _ALIKE
+    alike = likeness_of(old["gm"].value, new["gm"].value) >= _ALIKE
     return not ("shape" in kinds and same_inputs and alike)
 
 
@@ -134,7 +129,7 @@ def _inputs(named: Named) -> int:
 
 def _difference(name: str, old: str, new: str) -> list[Difference]:
     if name == "gm":
-        return [_of("graph", name, _code(old, new))]
+        return [_of("graph", name, code_change(old, new))]
     if _INPUT.fullmatch(name):
         return _input(name, old, new)
     if name == "torch_version":
@@ -162,12 +157,7 @@ def _of(kind: str, name: str, text: str) -> Difference:
 
 
 def _change(name: str, old: str, new: str) -> str:
-    return f"{name}: {_short(old) or 'absent'} -> {_short(new) or 'absent'}"
-
-
-def _short(value: str) -> str:
-    line = " ".join(value.split())
-    return line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "..."
+    return f"{name}: {shortened(old) or 'absent'} -> {shortened(new) or 'absent'}"
 
 
 def _unnamed(value: str) -> str:
@@ -186,7 +176,7 @@ def _input(name: str, old: str, new: str) -> list[Difference]:
     if not old or not new:
         more = "has one input more" if not old else "has one input less"
         return [_of("graph", name, f"{name}: the graph {more}")]
-    before, after = _fields(old), _fields(new)
+    before, after = tensor_fields(old), tensor_fields(new)
     if not before or not after:
         return [_of("shape", name, _change(name, old, new))]
     changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
@@ -195,12 +185,12 @@ def _input(name: str, old: str, new: str) -> list[Difference]:
         one, two = before.get("device", ""), after.get("device", "")
         same_type = one.partition(",")[0] == two.partition(",")[0]
         kind = "device index" if same_type else "device"
-        found.append(_of(kind, name, f"{name}: device {_device(one)} -> {_device(two)}"))
+        found.append(_of(kind, name, f"{name}: device {device_text(one)} -> {device_text(two)}"))
     if "dtype" in changed:
         text = f"{name}: dtype {before.get('dtype')} -> {after.get('dtype')}"
         found.append(_of("dtype", name, text.replace("torch.", "")))
     if "shape" in changed:
-        one, two = _shape(before.get("shape", "")), _shape(after.get("shape", ""))
+        one, two = shape_text(before.get("shape", "")), shape_text(after.get("shape", ""))
         found.append(_of("shape", name, f"{name}: shape {one} -> {two}"))
     left = [k for k in changed if k not in ("device", "dtype", "shape")]
     if found:
@@ -209,137 +199,10 @@ def _input(name: str, old: str, new: str) -> list[Difference]:
         left = ["stride"]
     for key in left:
         text = f"{name}: {key} {before.get(key)} -> {after.get(key)}"
-        found.append(_of("layout", name, _short(text)))
+        found.append(_of("layout", name, shortened(text)))
     return found
-
-
-def _fields(value: str) -> dict[str, str]:
-    """The fields of a TensorMetadata's repr; empty for anything else."""
-    match = _TENSOR.match(value.strip())
-    if not match:
-        return {}
-    parts, depth, start = [], 0, 0
-    text = match[1]
-    for position, character in enumerate(text):
-        if character in "([{":
-            depth += 1
-        elif character in ")]}":
-            depth -= 1
-        elif character == "," and depth == 0:
-            parts.append(text[start:position])
-            start = position + 1
-    parts.append(text[start:])
-    pairs = (part.strip().partition("=") for part in parts)
-    return {name: value for name, separator, value in pairs if separator}
-
-
-def _shape(value: str) -> str:
-    match = re.fullmatch(r"torch\.Size\(\[(.*)\]\)", value)
-    return f"[{match[1].replace(' ', '')}]" if match else value
-
-
-def _device(value: str) -> str:
-    match = re.fullmatch(r"device\(type='(\w+)'(?:, index=(\d+))?\)", value)
-    if not match:
-        return value
-    return match[1] if match[2] is None else f"{match[1]}:{match[2]}"
-
-
-def _code(old: str, new: str) -> str:
-    """The first lines of the graph's code that differ, and how many do."""
-    one, two = _trimmed(_lines(old), _lines(new))
-    if not one and not two:
-        return "graph code: the same lines, other attributes"
-    before, after = (_short(lines[0]) if lines else "nothing" for lines in (one, two))
-    count = _unlike_lines(one, two)
-    more = f" ({count} lines differ)" if count > 1 else ""
-    return f"graph code: {before} -> {after}{more}"
-
-
-def _trimmed(one: list[str], two: list[str]) -> tuple[list[str], list[str]]:
-    """Without the lines that both begin with, and those that both end with."""
-    start, shorter = 0, min(len(one), len(two))
-    while start < shorter and one[start] == two[start]:
-        start += 1
-    end = 0
-    while end < shorter - start and one[-1 - end] == two[-1 - end]:
-        end += 1
-    return one[start : len(one) - end], two[start : len(two) - end]
-
-
-def _unlike_lines(one: list[str], two: list[str]) -> int:
-    """How many lines differ; of long texts, as many as lie between the first and the last."""
-    if max(len(one), len(two)) > _COMPARED:
-        return max(len(one), len(two))
-    matcher = SequenceMatcher(None, one, two, autojunk=False)
-    changed = [c for c in matcher.get_opcodes() if c[0] != "equal"]
-    return sum(max(c[2] - c[1], c[4] - c[3]) for c in changed)
-
-
-def _lines(code: str) -> list[str]:
-    """A graph's statements, without the releases of values behind them."""
-    lines = (line.strip().partition(";  ")[0] for line in code.splitlines())
-    skipped = ("#", "def forward(", "GraphModule(", "<lambda>(")
-    return [line for line in lines if line and not line.startswith(skipped)]
-
-
-def _operators(component: Component) -> list[str]:
-    """The operators of a graph's code in a fixed order: shapes may move statements about."""
-    return sorted(_OPERATOR.findall(component.value))
-
-
-def _likeness(one: str, two: str) -> float:
-    a, b = Counter(_OPERATOR.findall(one)), Counter(_OPERATOR.findall(two))
-    total = max(sum(a.values()), sum(b.values()))
-    return sum((a & b).values()) / total if total else float(one == two)
 
 
 def _natural(name: str) -> tuple[str, int]:
     match = re.search(r"\[(\d+)\]", name)
     return re.sub(r"\[\d+\]", "", name), int(match[1]) if match else 0
-
-
-_CONJUNCTION = re.compile(r"\s+and\s+")
-
-
-def failed_guards(stored: str, wanted: str) -> list[str]:
-    """The conditions of a stored entry's guards that do not follow from the wanted graph's guards.
-
-    Which of them was false cannot be told without the values; what follows from both held.
-    """
-    held = _CONJUNCTION.split(wanted)
-    bounds = [bound for part in held if (bound := _bound(part))]
-    failed = []
-    for part in _CONJUNCTION.split(stored):
-        bound = _bound(part)
-        implied = bound is not None and any(_follows(bound, other) for other in bounds)
-        if part and part not in held and not implied:
-            failed.append(part)
-    return failed
-
-
-_LOWER = re.compile(r"(-?\d+) (<=?) (.+)|(.+) (>=?) (-?\d+)")
-_UPPER = re.compile(r"(.+) (<=?) (-?\d+)|(-?\d+) (>=?) (.+)")
-#: An expression of integers, +1 if it is at least and -1 if it is at most, and that number.
-Bound = tuple[str, int, int]
-
-
-def _bound(condition: str) -> Bound | None:
-    """``2 <= s0`` and the like; None for any other condition."""
-    for sign, pattern in ((1, _LOWER), (-1, _UPPER)):
-        match = pattern.fullmatch(condition.strip())
-        if match is None:
-            continue
-        one, comparison, two, three, other, four = match.groups()
-        if sign > 0:
-            number, expression = (one, two) if one is not None else (four, three)
-        else:
-            number, expression = (two, one) if one is not None else (three, four)
-        strict = (comparison or other) in ("<", ">")
-        return expression, sign, int(number) + (sign if strict else 0)
-    return None
-
-
-def _follows(bound: Bound, known: Bound) -> bool:
-    expression, sign, number = bound
-    return known[:2] == (expression, sign) and sign * known[2] >= sign * number

@@ -222,7 +222,7 @@ def _compiles_cpp(data: bytes, payloads: list[Payload], names: dict[bytes, list[
 
 
 def _compile_ns(data: bytes, payloads: list[Payload], names: dict[bytes, list[int]]) -> int | None:
-    """Nanoseconds the compile took, summed over forward and backward."""
+    """Nanoseconds the compile took, merge_causes over forward and backward."""
     total, found = 0, False
     for name in (b"_time_taken_ns", b"forward_time_taken_ns", b"backward_time_taken_ns"):
         for index in names.get(name, ())[:1]:

@@ -145,7 +145,7 @@ def _torch_version() -> tuple[str, str]:
         text = (folder / "version.py").read_text() if folder else ""
     except (OSError, ValueError, ImportError):
         text = ""
-    found = dict(re.findall(r"^(\w+)(?:\s*:[^=\n]*)?\s*=\s*'([^']*)'", text, re.M))
+    found = dict(re.findall(r"^(\w+)(?:\s*:[^=\n]*)?\s*=\s*'([^']*)'", text, re.MULTILINE))
     if "__version__" not in found:
         return "none", "none"
     version = f"{found['__version__']} ({found.get('git_version', 'unknown build')[:12]})"
@@ -175,7 +175,7 @@ def _cpu_flags() -> tuple[str, ...]:
         text = Path("/proc/cpuinfo").read_text(errors="replace")
     except OSError:
         return ()
-    match = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", text, re.M)
+    match = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", text, re.MULTILINE)
     flags = match[1].split() if match else []
     return tuple(sorted({flag for flag in flags if _COMPILER_FLAG.fullmatch(flag)}))
 

@@ -68,7 +68,9 @@ def short_name(name: str) -> str:
 
 def _nvidia_from_proc() -> str | None:
     for path in sorted(glob("/proc/driver/nvidia/gpus/*/information")):
-        match = re.search(r"^Model:\s*(.+?)\s*$", Path(path).read_text(errors="replace"), re.M)
+        match = re.search(
+            r"^Model:\s*(.+?)\s*$", Path(path).read_text(errors="replace"), re.MULTILINE
+        )
         if match and "unknown" not in match[1].lower():
             return match[1]
     return None
@@ -117,7 +119,7 @@ def _from_tools() -> str | None:
             result = subprocess.run(command, capture_output=True, text=True, timeout=10)
         except (OSError, subprocess.SubprocessError):
             continue
-        match = re.search(pattern, result.stdout, re.M)
+        match = re.search(pattern, result.stdout, re.MULTILINE)
         if result.returncode == 0 and match:
             return match[1]
     return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from casinductor.inductor.directory import Unstable, Walk, read_stable
 from casinductor.inductor.entries import Entry, read_entry
-from casinductor.inductor.layout import Kind
+from casinductor.inductor.layout import Kind, entry_key
 
 
 class Graphs:
@@ -21,7 +21,7 @@ class Graphs:
         self._by_key: dict[str, list[str]] = {}
         for path, file in walk.files.items():
             if file.place.kind is Kind.FXGRAPH:
-                self._by_key.setdefault(_key(path), []).append(path)
+                self._by_key.setdefault(entry_key(path), []).append(path)
         self._bundled: set[str] | None = None
 
     def learn(self, path: str, entry: Entry) -> None:
@@ -44,11 +44,7 @@ class Graphs:
         if path not in self._known:
             try:
                 data = read_stable(self._root, self._walk.files[path])
-                self._known[path] = read_entry(Kind.FXGRAPH.value, _key(path), data)
+                self._known[path] = read_entry(Kind.FXGRAPH.value, entry_key(path), data)
             except Unstable:
-                self._known[path] = Entry(Kind.FXGRAPH.value, _key(path), compiles_cpp=True)
+                self._known[path] = Entry(Kind.FXGRAPH.value, entry_key(path), compiles_cpp=True)
         return self._known[path]
-
-
-def _key(path: str) -> str:
-    return path.split("/")[-2]

@@ -42,6 +42,15 @@ RANK: dict[Kind, int] = {
 }
 
 
+#: What torch pickles: one file an entry, its key the name of its directory.
+ENTRY_KINDS = (Kind.FXGRAPH, Kind.AOTAUTOGRAD)
+
+
+def entry_key(path: str) -> str:
+    """The key of the entry at ``path``: torch names the directory by it."""
+    return path.split("/")[-2]
+
+
 class Place(NamedTuple):
     """Where a path stands. ``group`` is the stem its artifacts share; entries are their own until
     their guards are read. ``needed``: a full hit reads it (Triton: only where nothing bundles it).

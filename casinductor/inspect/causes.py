@@ -59,7 +59,7 @@ class Cause:
         return {**asdict(self), "advice": self.advice}
 
 
-def summed(lists: Iterable[list[Cause]]) -> list[Cause]:
+def merge_causes(lists: Iterable[list[Cause]]) -> list[Cause]:
     """The causes of several graphs, each once: first causes first, then by how much they explain.
 
     A cause counts as often as it stands first, so that what follows from it stays behind.

@@ -28,7 +28,7 @@ COLOURS = {
 _CACHE = "#5b6570"
 HIT, MISS, BYPASS = "#009E73", "#D55E00", "#999999"
 _SAVED, _STORED = "#0072B2", "#E69F00"
-#: More named boxes than this make a treemap unreadable and slow; the rest is summed up.
+#: More named boxes than this make a treemap unreadable and slow; the rest is merge_causes up.
 _LEAVES = 300
 #: Keeps the names of bars apart that would read alike; it takes no room.
 _MARK = "\u200b"

@@ -39,7 +39,7 @@ class Change:
 
 
 @dataclass
-class Difference:
+class CacheDifference:
     """The changes, and how many graphs and kernels are the same on both sides."""
 
     old: str
@@ -55,17 +55,17 @@ class Difference:
         return sum(1 for c in self.changes if (c.what, c.status) == (what, status))
 
 
-def diff(store: Store, facts: Facts, old: Selection, new: Selection) -> Difference:
+def diff(store: Store, facts: Facts, old: Selection, new: Selection) -> CacheDifference:
     """Compare two selections of caches. Raises :class:`CacheNotFound` for an empty one."""
     before = items_of(store, facts, old, *KERNEL_KINDS)
     after = items_of(store, facts, new, *KERNEL_KINDS)
-    result = Difference(str(old), str(new))
+    result = CacheDifference(str(old), str(new))
     _graphs(result, of_view(before, facts), of_view(after, facts))
     _kernels(result, kernel_rows(before, facts), kernel_rows(after, facts))
     return result
 
 
-def _graphs(result: Difference, old: list[Graph], new: list[Graph]) -> None:
+def _graphs(result: CacheDifference, old: list[Graph], new: list[Graph]) -> None:
     def identity(graph: Graph) -> tuple[str, str, str | None]:
         return graph.kind, graph.key, graph.guards
 
@@ -86,7 +86,7 @@ def _of_guards(old: Graph, new: Graph) -> str:
     return f"guards: {old.guards or 'none'} -> {new.guards or 'none'}"
 
 
-def _kernels(result: Difference, old: list[KernelRow], new: list[KernelRow]) -> None:
+def _kernels(result: CacheDifference, old: list[KernelRow], new: list[KernelRow]) -> None:
     def identity(row: KernelRow) -> tuple[str, str]:
         return row.kind, row.hash
 

@@ -12,15 +12,16 @@ from typing import Any
 
 from casinductor.errors import CacheNotFound
 from casinductor.inductor.layout import Kind
-from casinductor.inspect.causes import Cause, summed
+from casinductor.inspect.causes import Cause, merge_causes
 from casinductor.inspect.facts import Facts
 from casinductor.inspect.graphs import Graph, of_view
 from casinductor.inspect.misses import Explained, explain
 from casinductor.inspect.view import View, look_at
-from casinductor.store.journal import Record, listed, read_record
-from casinductor.store.names import CacheId
+from casinductor.reports.warmup import Rebuilt, WarmupReport, from_record, split
+from casinductor.store.format.names import CacheId
 from casinductor.store.store import Store
-from casinductor.warmup import Rebuilt, WarmupReport, from_record, split
+from casinductor.store.write.journal import Record, listed, read_record
+from casinductor.util.human import counted
 
 _KINDS = (Kind.FXGRAPH.value, Kind.AOTAUTOGRAD.value, Kind.CPP.value)
 #: Among so many of the newest warm-ups the one to explain is looked for.
@@ -83,7 +84,7 @@ def explain_run(store: Store, facts: Facts, record: Record, run: WarmupReport) -
     ]
     _follow(explained, here)
     again = _rebuilt(run, view)
-    causes = summed([graph.causes for graph in explained] + [[cause] for cause in again])
+    causes = merge_causes([graph.causes for graph in explained] + [[cause] for cause in again])
     subject = f"{cache}: warm-up {record.ulid} of worker {run.worker.get('host', '?')}"
     return Explanation(subject, causes, explained, run, record.ulid)
 
@@ -161,7 +162,12 @@ def _rebuilt(run: WarmupReport, view: View) -> list[Cause]:
     for item in run.rebuilt:
         groups[_cause_of(item, sources, others)].append(item.path)
     causes = [
-        Cause(kind, f"{len(paths)} {_SAID.get(kind, 'kernels rebuilt')}: {why}", -1.0, paths)
+        Cause(
+            kind,
+            f"{counted(len(paths), 'kernel')} {_SAID.get(kind, 'rebuilt')}: {why}",
+            -1.0,
+            paths,
+        )
         for (kind, why), paths in groups.items()
     ]
     if run.worker.get("compiler") == "":
@@ -173,7 +179,7 @@ def _rebuilt(run: WarmupReport, view: View) -> list[Cause]:
     return causes
 
 
-_SAID = {"moved cache": "kernels tuned again"}
+_SAID = {"moved cache": "tuned again"}
 
 
 def _passed_over(run: WarmupReport, view: View) -> set[Any]:
@@ -212,7 +218,7 @@ def explain_sets(wanted: list[Graph], stored: list[Graph], subject: str) -> Expl
     lacking = [graph for graph in wanted if (graph.kind, graph.key, graph.guards) not in have]
     explained = [explain(graph, stored, {}) for graph in lacking]
     _follow(explained, wanted)
-    return Explanation(subject, summed([graph.causes for graph in explained]), explained)
+    return Explanation(subject, merge_causes([graph.causes for graph in explained]), explained)
 
 
 def explain_pair(wanted: Graph, stored: Graph, subject: str) -> Explanation:

@@ -17,22 +17,23 @@ from pathlib import Path
 from typing import Any
 
 from casinductor import __version__
-from casinductor.deadline import Deadline
 from casinductor.errors import LocalDirectory
 from casinductor.inductor.components import unpack
 from casinductor.inspect.facts import Facts
 from casinductor.inspect.schema import TABLES, VERSION
 from casinductor.inspect.tables import GRAPH_KINDS, GraphRow, graph_row, kernel_rows
 from casinductor.inspect.view import Item, View, look_at
-from casinductor.store.frame import Codec
-from casinductor.store.journal import records
-from casinductor.store.names import CacheId
-from casinductor.store.reading import Tables
-from casinductor.store.retention import marks_of_use
-from casinductor.store.store import Findings, Store
-from casinductor.store.ulid import ulid_ms
-from casinductor.store.union import File, files, removed, versions
-from casinductor.warmup import from_record
+from casinductor.reports.warmup import from_record
+from casinductor.store.format.frame import Codec
+from casinductor.store.format.names import CacheId
+from casinductor.store.format.ulid import ulid_ms
+from casinductor.store.index.groups import File
+from casinductor.store.index.manifests import Origin
+from casinductor.store.index.union import removed, versions
+from casinductor.store.maintain.retention import marks_of_use
+from casinductor.store.read.files import Tables
+from casinductor.store.store import Store
+from casinductor.store.write.journal import records
 
 Row = tuple[Any, ...]
 
@@ -100,12 +101,12 @@ class _Export:
         store = self.store
         now = time.time_ns() // 1_000_000
         self._put("store", [(store.backend.url, now, __version__)])
-        store.refresh(None, None, Findings(), Deadline(None))
+        store.refresh().log()
         store.catalog.index_blobs()
         self._put("packs", ((u, size, ulid_ms(u)) for u, size in store.packs().items()))
         self._blobs()
         days = marks_of_use(store)
-        caches = sorted({cache for cache, _ in store.catalog.known()})
+        caches = store.catalog.manifests.caches()
         for number, cache in enumerate(caches, 1):
             self._put("caches", [(number, cache.gpu, cache.key)])
             self._put("uses", ((number, day) for day in sorted(days.get(cache, ()))))
@@ -124,32 +125,26 @@ class _Export:
             self.db.executemany(insert, pending)
 
     def _blobs(self) -> None:
-        query = self.store.catalog.db.execute
-        rows = query("SELECT DISTINCT hash, size FROM blob ORDER BY hash")
-        for number, (digest, size) in enumerate(rows, 1):
+        catalog = self.store.catalog
+        for number, (digest, size) in enumerate(catalog.blobs.distinct(), 1):
             self.blobs[digest] = number
             self._put("blobs", [(number, digest.hex(), size)])
-        places = query(
-            "SELECT b.hash, p.ulid, f.offset, f.stored, f.raw, f.codec, b.offset FROM blob b"
-            " JOIN frame f ON f.manifest = b.manifest AND f.idx = b.frame"
-            " JOIN pack p ON p.manifest = b.manifest AND p.idx = f.pack"
-        )
         self._put(
             "blob_places",
-            ((self.blobs[p[0]], *p[1:5], Codec(p[5]).name.lower(), p[6]) for p in places),
+            (
+                (self.blobs[p.hash], *p[1:5], Codec(p.codec).name.lower(), p.offset)
+                for p in catalog.blobs.places()
+            ),
         )
 
     def _manifests(self, number: int, cache: CacheId) -> None:
         hidden = removed(self.store.catalog, cache)
-        rows = self.store.catalog.db.execute(
-            "SELECT ulid, created_ms, root, producer, size FROM manifest WHERE gpu = ? AND key = ?",
-            (cache.gpu, cache.key),
-        )
-        self._put("manifests", (self._manifest(number, row, hidden) for row in rows))
+        origins = self.store.catalog.manifests.origins(cache)
+        self._put("manifests", (self._manifest(number, made, hidden) for made in origins))
 
     @staticmethod
-    def _manifest(number: int, row: Row, hidden: set[str]) -> Row:
-        ulid, created, root, text, size = row
+    def _manifest(number: int, origin: Origin, hidden: set[str]) -> Row:
+        ulid, created, root, text, size = origin
         told = json.loads(text)
         told = told if isinstance(told, dict) else {}
         fingerprint = told.get("fingerprint")
@@ -158,7 +153,7 @@ class _Export:
 
     def _contents(self, number: int, view: View) -> None:
         """The groups of a cache, the artifacts in them, and what their bytes tell."""
-        members = files(self.store.catalog, [item.version for item in view.items])
+        members = self.store.catalog.groups.files(item.version for item in view.items)
         tables = Tables(self.store.catalog)
         ids: dict[tuple[str, str, bytes], int] = {}
         for item in view.items:
@@ -167,7 +162,7 @@ class _Export:
             ids[version.id, version.demands, version.content] = self.groups
             self._group(number, self.groups, item)
             for file in members[version.row]:
-                table, _ = tables.of(file.manifest)
+                table, _ = tables.read(file.manifest)
                 self._artifact(self.groups, file, [table.hash(i) for i in file.blobs])
         self._put(
             "manifest_groups",

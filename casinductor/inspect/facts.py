@@ -18,19 +18,18 @@ from casinductor.errors import CasinductorError
 from casinductor.inductor.components import pack
 from casinductor.inductor.description import Description, describe, kernel_name
 from casinductor.inductor.kernels import TELLING, triton_kernel, tuning
-from casinductor.inductor.layout import Kind
-from casinductor.store.catalog import chunks
-from casinductor.store.frame import blake3_digest
-from casinductor.store.journal import MAX_BYTES, Record, decode_record
-from casinductor.store.names import CacheId
-from casinductor.store.reading import read_files
+from casinductor.inductor.layout import ENTRY_KINDS, Kind, entry_key
+from casinductor.store.format.frame import blake3_digest
+from casinductor.store.format.names import CacheId
+from casinductor.store.index.blobs import chunks
+from casinductor.store.index.groups import File, Version
+from casinductor.store.read.files import read_files
 from casinductor.store.store import Store
-from casinductor.store.union import File, Version, files
+from casinductor.store.write.journal import MAX_BYTES, Record, decode_record
 
 #: Raised when facts are learnt otherwise, so that old ones are learnt again.
 _VERSION = 2
-_ENTRIES = (Kind.FXGRAPH.value, Kind.AOTAUTOGRAD.value)
-_TOLD = (*_ENTRIES, Kind.TRITON.value, Kind.TUNING.value, Kind.CPP.value)
+_TOLD = (*ENTRY_KINDS, Kind.TRITON.value, Kind.TUNING.value, Kind.CPP.value)
 _MAX_SOURCE = 16 << 20
 #: Larger entries are opaque.
 MAX_ENTRY = 512 << 20
@@ -90,7 +89,7 @@ class Facts:
 
     def _learn(self, store: Store, lacking: list[Version]) -> dict[bytes, Fact]:
         learnt: dict[bytes, Fact] = {}
-        members = files(store.catalog, lacking)
+        members = store.catalog.groups.files(lacking)
         batch: list[Version] = []
         size = 0
         for version in lacking:
@@ -152,7 +151,7 @@ def _open(path: Path | None) -> sqlite3.Connection:
 
 def _tells(version: Version, file: File) -> bool:
     """Whether a file is read; a size that a manifest announces must not take the memory."""
-    if version.kind in _ENTRIES:
+    if version.kind in ENTRY_KINDS:
         return file.size <= MAX_ENTRY
     if file.size > _MAX_SOURCE:
         return False
@@ -166,9 +165,9 @@ def _tells(version: Version, file: File) -> bool:
 
 def _told(version: Version, own: list[File], data: dict[str, bytes]) -> tuple[Fact, bytes | None]:
     """The facts of one group and what is kept beside them."""
-    if version.kind in _ENTRIES:
+    if version.kind in ENTRY_KINDS:
         for path, entry in data.items():
-            description = describe(version.kind, path.split("/")[-2], entry)
+            description = describe(version.kind, entry_key(path), entry)
             return _of_entry(description, len(entry)), pack(description.components)
     if version.kind == Kind.TRITON.value:
         named = {path.rpartition("/")[2]: content for path, content in data.items()}

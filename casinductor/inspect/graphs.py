@@ -15,7 +15,7 @@ from casinductor.inductor.components import Component, unpack
 from casinductor.inductor.description import describe
 from casinductor.inductor.differences import Named, by_name
 from casinductor.inductor.directory import Unstable, read_stable, walk
-from casinductor.inductor.layout import Kind
+from casinductor.inductor.layout import Kind, entry_key
 from casinductor.inspect.facts import Facts
 from casinductor.inspect.view import View
 
@@ -98,7 +98,7 @@ def of_directory(root: str) -> list[Graph]:
             data = read_stable(root, file)
         except Unstable:
             continue
-        told = describe(file.place.kind.value, path.split("/")[-2], data)
+        told = describe(file.place.kind.value, entry_key(path), data)
         entry, parts = told.entry, told.components
         found.append(
             Graph(

@@ -13,11 +13,11 @@ from casinductor.inductor.components import Component, graphs
 from casinductor.inductor.differences import (
     by_name,
     differences,
+    differing_names,
     distance,
-    failed_guards,
     likeness,
-    unlike,
 )
+from casinductor.inductor.guards import failed_guards
 from casinductor.inspect.causes import Cause
 from casinductor.inspect.graphs import Graph
 
@@ -129,7 +129,8 @@ def nearest_of(wanted: Graph, candidates: list[Graph]) -> Graph | None:
     """The entry whose key differs least, newer ones first among equals."""
     comparable = [graph for graph in candidates if graph.components]
     rough = sorted(
-        comparable, key=lambda graph: (len(unlike(graph.named, wanted.named)), -graph.made_ms)
+        comparable,
+        key=lambda graph: (len(differing_names(graph.named, wanted.named)), -graph.made_ms),
     )
     return min(rough[:_CLOSEST], key=lambda graph: _distance(graph, wanted), default=None)
 

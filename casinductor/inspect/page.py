@@ -13,16 +13,18 @@ from string import Template
 from typing import Any
 
 from casinductor import __version__
-from casinductor.human import duration, size
 from casinductor.inspect.charts import charts, plotly_js
 from casinductor.inspect.summary import Summary
+from casinductor.util.human import duration, size
 
 _TITLES = {
     "treemap": ("Where the bytes are", "By kind and by graph or kernel; click to look closer."),
     "dedup": (
         "Deduplication",
-        "Logical: every artifact of every cache. Unique: every blob once. Stored: what packs and "
-        "manifests take.",
+        (
+            "Logical: every artifact of every cache. Unique: every blob once. Stored: what packs "
+            "and manifests take."
+        ),
     ),
     "growth": ("Growth", "Logical and stored bytes as workers published them (UTC)."),
     "history": (

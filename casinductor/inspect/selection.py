@@ -13,9 +13,9 @@ from casinductor.errors import CacheNotFound, InvalidName
 from casinductor.inspect.facts import Facts
 from casinductor.inspect.graphs import Graph, of_directory, of_view
 from casinductor.inspect.view import Item, View, look_at
-from casinductor.store.names import CacheId
+from casinductor.store.format.names import CacheId
+from casinductor.store.format.ulid import is_ulid
 from casinductor.store.store import Store
-from casinductor.store.ulid import is_ulid
 
 _TORCH = "torch="
 

@@ -8,19 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from casinductor.deadline import Deadline
 from casinductor.errors import CacheNotFound, Damaged, InvalidName
 from casinductor.inductor.components import unpack
 from casinductor.inductor.description import Description, describe
-from casinductor.inductor.layout import Kind
+from casinductor.inductor.layout import ENTRY_KINDS, Kind, entry_key
 from casinductor.inspect.facts import MAX_ENTRY, Facts
 from casinductor.inspect.graphs import Graph, of_view
 from casinductor.inspect.tables import KERNEL_KINDS, kernel_rows
 from casinductor.inspect.view import Item, View, look_at
-from casinductor.store.names import CacheId
-from casinductor.store.reading import read_files
-from casinductor.store.store import Findings, Store
-from casinductor.store.union import File, Version, files
+from casinductor.store.format.names import CacheId
+from casinductor.store.index.groups import File, Version
+from casinductor.store.read.files import read_files
+from casinductor.store.store import Store
 
 #: The forms, and what colours each: a lexer of Pygments, or the command line's own for MLIR.
 FORMS = {
@@ -35,7 +34,6 @@ FORMS = {
     "guards": "python",
 }
 _SHORTEST = 4
-_ENTRIES = (Kind.FXGRAPH.value, Kind.AOTAUTOGRAD.value)
 
 
 @dataclass
@@ -53,8 +51,8 @@ class Shown:
 
 def views(store: Store, facts: Facts, *kinds: str) -> list[View]:
     """Every cache of the store."""
-    store.refresh(None, None, Findings(), Deadline(None))
-    caches = sorted({cache for cache, _ in store.catalog.known()})
+    store.refresh().log()
+    caches = store.catalog.manifests.caches()
     return [look_at(store, facts, cache, *kinds, runs=0, fresh=False) for cache in caches]
 
 
@@ -63,10 +61,10 @@ def entries_named(store: Store, facts: Facts, beginning: str) -> list[Graph]:
     if len(beginning) < _SHORTEST:
         return []
     found: dict[tuple[str, str | None], Graph] = {}
-    for view in views(store, facts, *_ENTRIES):
+    for view in views(store, facts, *ENTRY_KINDS):
         named = [
             item
-            for item in view.of(*_ENTRIES)
+            for item in view.of(*ENTRY_KINDS)
             if str(item.fact.get("key", "")).startswith(beginning)
             or item.version.content.hex().startswith(beginning.lower())
         ]
@@ -100,7 +98,7 @@ def show(
         some = ", ".join(sorted(i.partition("#")[0] for i in ids)[:4])
         raise InvalidName(f"{name!r} means {len(ids)} graphs or kernels: {some} ...")
     item = next(iter(found.values()))
-    if item.version.kind in _ENTRIES:
+    if item.version.kind in ENTRY_KINDS:
         return _entry(store, facts, item, form)
     return _kernel(store, item, form)
 
@@ -125,7 +123,7 @@ def _matching(view: View, facts: Facts, name: str) -> list[Item]:
 def _content(store: Store, version: Version) -> list[tuple[File, bytes]]:
     """All files of a group. Raises :class:`Damaged`."""
     found = []
-    members = files(store.catalog, [version])[version.row]
+    members = store.catalog.groups.files([version])[version.row]
     if sum(file.size for file in members) > MAX_ENTRY:
         raise Damaged(f"{version.id} announces more than {MAX_ENTRY >> 20} MiB; it is not read")
     for file, data in read_files(store, members):
@@ -146,7 +144,7 @@ def _entry(store: Store, facts: Facts, item: Item, form: str | None) -> Shown:
         text = "(opaque)" if guards is None else guards or "True  # no guards"
         return Shown(title, form, text, FORMS[form])
     (file, data), *_ = _content(store, version)
-    told = describe(version.kind, file.path.split("/")[-2], data)
+    told = describe(version.kind, entry_key(file.path), data)
     if told.entry.guards is None and told.source is None and not parts:
         raise InvalidName(f"{title} is opaque: {told.entry.reason}")
     if form in (None, "code", "source"):

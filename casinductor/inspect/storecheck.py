@@ -13,20 +13,20 @@ from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 
-from casinductor.deadline import Deadline
 from casinductor.errors import CasinductorError, StoreReadOnly, StoreUnavailable
-from casinductor.human import size
 from casinductor.inductor.fingerprint import refusal, worker_fingerprint
 from casinductor.inspect.checkup import Checkup, ok
-from casinductor.mounts import filesystem_type, is_local
-from casinductor.store import names
-from casinductor.store.fetch import Plan, planned_bytes, planned_requests
-from casinductor.store.filesystem import FilesystemBackend
-from casinductor.store.names import CacheId
-from casinductor.store.reading import Tables
-from casinductor.store.store import Findings, Store
-from casinductor.store.ulid import new_ulid
-from casinductor.store.union import Union, files, resolve, versions
+from casinductor.store.backends.filesystem import FilesystemBackend
+from casinductor.store.format import names
+from casinductor.store.format.names import CacheId
+from casinductor.store.format.ulid import new_ulid
+from casinductor.store.index.places import Plan
+from casinductor.store.index.union import Union, resolve, versions
+from casinductor.store.read.fetch import planned_bytes, planned_requests
+from casinductor.store.read.files import Tables
+from casinductor.store.store import Store
+from casinductor.util.human import size
+from casinductor.util.mounts import filesystem_type, is_local
 
 _ASKED = 7
 _SLOW_SECONDS = 0.1
@@ -96,7 +96,7 @@ def _latency(store: Store) -> Checkup:
 
 
 def _writes(store: Store) -> Checkup:
-    name = f"{names.PROBES}/{new_ulid()}"
+    name = names.probe(new_ulid())
     start = time.perf_counter()
     try:
         store.backend.put(name, [b"doctor"])
@@ -135,27 +135,26 @@ def space(name: str, path: str) -> list[Checkup]:
 
 
 def _of_cache(store: Store, cache: CacheId, deadline_seconds: float) -> list[Checkup]:
-    findings = Findings()
     start = time.perf_counter()
-    listed = store.refresh(cache.gpu, cache.key, findings, Deadline(None))
+    refreshed = store.refresh(cache.gpu, cache.key)
     seconds = time.perf_counter() - start
-    if not listed:
+    if not refreshed.listed:
         return [
             Checkup(
                 "cache", "advice", f"{cache} is empty", "nothing: the first worker compiles for it"
             )
         ]
     checks = []
-    if findings.damage:
-        checks.append(Checkup("cache", "problem", findings.damage[0], "run casinductor repair"))
+    if refreshed.damage:
+        checks.append(Checkup("cache", "problem", refreshed.damage[0], "run casinductor repair"))
     worker = worker_fingerprint()
     union = resolve(versions(store.catalog, cache), lambda demands: refusal(demands, worker))
     cost = _cost(store, union)
     told = (
-        f"{cache}: {listed:,} manifests listed and read in {seconds:.2f} s; a restore reads "
-        f"{size(planned_bytes(cost))} in {planned_requests(cost)} requests"
+        f"{cache}: {refreshed.listed:,} manifests listed and read in {seconds:.2f} s; a restore "
+        f"reads {size(planned_bytes(cost))} in {planned_requests(cost)} requests"
     )
-    if listed > 100:
+    if refreshed.listed > 100:
         checks.append(
             Checkup("cache", "advice", told, f"run casinductor compact {cache.key}, once")
         )
@@ -171,7 +170,7 @@ def _cost(store: Store, union: Union) -> Plan:
     """What a default restore into an empty directory would fetch."""
     plan: Plan = defaultdict(list)
     tables = Tables(store.catalog)
-    for wanted in files(store.catalog, union.groups.values(), needed=True).values():
+    for wanted in store.catalog.groups.files(union.groups.values(), needed=True).values():
         for file in wanted:
             for frame, located in tables.places(file):
                 plan[frame].append(located)

@@ -16,12 +16,12 @@ from casinductor.inspect.explain import explain_run
 from casinductor.inspect.facts import Facts
 from casinductor.inspect.tables import GraphRow, graph_rows, kernel_rows
 from casinductor.inspect.view import Item, View, look_at
-from casinductor.store.journal import Record
-from casinductor.store.names import CacheId
+from casinductor.reports.warmup import WarmupReport, from_record
+from casinductor.store.format.names import CacheId
+from casinductor.store.format.ulid import is_ulid, ulid_ms
 from casinductor.store.stats import Figures, figures
 from casinductor.store.store import Store
-from casinductor.store.ulid import is_ulid, ulid_ms
-from casinductor.warmup import WarmupReport, from_record
+from casinductor.store.write.journal import Record
 
 _RUNS = 200
 _EXPLAINED = 20
@@ -85,7 +85,7 @@ def summarize(store: Store, facts: Facts, cache: CacheId | None) -> Summary:
     if cache is not None:
         found.caches = [cache]
     else:
-        found.caches = sorted({known for known, _ in store.catalog.known()})
+        found.caches = store.catalog.manifests.caches()
     born: list[tuple[int, int]] = []
     for one in found.caches:
         view = look_at(store, facts, one, runs=_RUNS, fresh=cache is not None)
@@ -154,11 +154,7 @@ def _packs(store: Store, cache: CacheId | None) -> list[tuple[int, int]]:
     if cache is None:
         packs: Iterable[tuple[str, int]] = store.packs().items()
     else:
-        packs = store.catalog.db.execute(
-            "SELECT DISTINCT p.ulid, p.size FROM pack p JOIN manifest m ON m.id = p.manifest"
-            " WHERE m.gpu = ? AND m.key = ?",
-            (cache.gpu, cache.key),
-        ).fetchall()
+        packs = store.catalog.packs.of_cache(cache)
     return [(ulid_ms(ulid), size) for ulid, size in packs if is_ulid(ulid)]
 
 

@@ -10,13 +10,13 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from casinductor.inductor.layout import Kind
+from casinductor.inductor.layout import ENTRY_KINDS, Kind
 from casinductor.inspect.facts import Facts, cpp_source
 from casinductor.inspect.view import Item, View
-from casinductor.store.frame import blake3_digest
+from casinductor.store.format.frame import blake3_digest
 
 #: What tables of graphs and of kernels are made from.
-GRAPH_KINDS = (Kind.FXGRAPH.value, Kind.AOTAUTOGRAD.value)
+GRAPH_KINDS = tuple(kind.value for kind in ENTRY_KINDS)
 KERNEL_KINDS = (*GRAPH_KINDS, Kind.TRITON.value, Kind.CPP.value, Kind.TUNING.value)
 
 

@@ -13,18 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from casinductor.cache import with_store
-from casinductor.deadline import Deadline
 from casinductor.errors import CacheNotFound
 from casinductor.inspect.facts import Fact, Facts
 from casinductor.settings import Settings, default_state_dir
-from casinductor.store.address import open_backend
-from casinductor.store.catalog import catalog_path
-from casinductor.store.journal import Record, records
-from casinductor.store.names import CacheId
-from casinductor.store.store import Findings, Store
-from casinductor.store.ulid import is_ulid, ulid_ms
-from casinductor.store.union import Version, demands_of, versions
+from casinductor.store.backends.address import open_backend
+from casinductor.store.format.names import CacheId
+from casinductor.store.format.ulid import is_ulid, ulid_ms
+from casinductor.store.index.catalog import catalog_path
+from casinductor.store.index.groups import Version
+from casinductor.store.index.union import demands_of, versions
+from casinductor.store.opening import with_store
+from casinductor.store.store import Store
+from casinductor.store.write.journal import Record, records
 
 #: How many warm-ups of a cache are looked at for the use of its groups.
 RUNS = 50
@@ -105,14 +105,14 @@ def look_at(
     store: Store, facts: Facts, cache: CacheId, *kinds: str, runs: int = RUNS, fresh: bool = True
 ) -> View:
     """As :func:`view_of`, on an open store; ``fresh`` reads manifests not seen yet first."""
-    if fresh and not store.refresh(cache.gpu, cache.key, Findings(), Deadline(None)):
+    if fresh and not store.refresh(cache.gpu, cache.key).log().listed:
         raise CacheNotFound(f"{store.backend.url} holds no cache {cache}")
     found: dict[tuple[str, str, bytes], Version] = {}
     for version in sorted(versions(store.catalog, cache), key=lambda v: (v.origin, v.row)):
         if not kinds or version.kind in kinds:
             found.setdefault((version.id, version.demands, version.content), version)
     told = facts.of(store, found.values())
-    sizes = _sizes(store, cache)
+    sizes = store.catalog.groups.sizes(cache)
     makers = producers(store, cache)
     items = []
     for version in found.values():
@@ -125,27 +125,17 @@ def look_at(
     return view
 
 
-def _sizes(store: Store, cache: CacheId) -> dict[int, tuple[int, int]]:
-    rows = store.catalog.db.execute(
-        "SELECT a.grp, COUNT(*), SUM(a.size) FROM manifest m JOIN grp g ON g.manifest = m.id"
-        " JOIN artifact a ON a.grp = g.id WHERE m.gpu = ? AND m.key = ? GROUP BY a.grp",
-        (cache.gpu, cache.key),
-    )
-    return {row: (count, size) for row, count, size in rows}
-
-
 def producers(store: Store, cache: CacheId) -> dict[str, Producer]:
     """Who published each of a cache's manifests, by ULID."""
     found = {}
-    for ulid, made, root, text in store.catalog.db.execute(
-        "SELECT ulid, created_ms, root, producer FROM manifest WHERE gpu = ? AND key = ?",
-        (cache.gpu, cache.key),
-    ):
-        told = json.loads(text)
+    for origin in store.catalog.manifests.origins(cache):
+        told = json.loads(origin.producer)
         told = told if isinstance(told, dict) else {}
         print_ = told.get("fingerprint")
         known = print_ if isinstance(print_, dict) else {}
-        found[ulid] = Producer(str(told.get("host", "")), made, root, known)
+        found[origin.ulid] = Producer(
+            str(told.get("host", "")), origin.created_ms, origin.root, known
+        )
     return found
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from casinductor.inductor.fingerprint import worker_fingerprint
 from casinductor.inspect.checkup import Checkup, ok
 from casinductor.inspect.storecheck import local_or_network, space
-from casinductor.mounts import is_local
 from casinductor.settings import Settings, default_state_dir
+from casinductor.util.mounts import is_local
 from casinductor.worker.snapshot import keeps_atime
 
 _HEADERS = "TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS"

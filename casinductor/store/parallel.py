@@ -1,8 +1,8 @@
 """Runs independent requests to a store side by side, as each one mostly waits.
 
-Invariant: results come in the order of the items, and nothing runs on after :func:`at_once`: when
-one piece of work raises, those not begun are dropped and those begun are waited for. Where a
-backend asks for no parallel requests no thread is made.
+Invariant: results come in the order of the items, and nothing runs on after
+:func:`map_parallel`: when one piece of work raises, those not begun are dropped and those begun are
+waited for. Where a backend asks for no parallel requests no thread is made.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-def at_once(work: Callable[[A], B], items: Iterable[A], most: int) -> list[B]:
+def map_parallel(work: Callable[[A], B], items: Iterable[A], most: int) -> list[B]:
     """``work`` of each item, at most ``most`` at once; raises what the first to fail raised."""
     chosen = list(items)
     if most <= 1 or len(chosen) <= 1:
@@ -29,7 +29,7 @@ def at_once(work: Callable[[A], B], items: Iterable[A], most: int) -> list[B]:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def beside(work: Callable[[], object], most: int) -> Callable[[float | None], None]:
+def start_background(work: Callable[[], object], most: int) -> Callable[[float | None], None]:
     """Begin work that raises nothing; returns what waits for it, some seconds at most."""
     if most <= 1:
         work()

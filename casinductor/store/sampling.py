@@ -13,7 +13,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def some_of(sized: Iterable[tuple[T, int]], most: int, budget: int) -> list[T]:
+def sample_within_budget(sized: Iterable[tuple[T, int]], most: int, budget: int) -> list[T]:
     """At most ``most`` of the things, of ``budget`` bytes together on average, by chance.
 
     ``sized`` pairs things with their bytes; one larger than the budget has its chance too.

@@ -9,13 +9,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from casinductor.deadline import Deadline
 from casinductor.errors import CacheNotFound
-from casinductor.store import names
-from casinductor.store.compact import stored_bytes
-from casinductor.store.names import CacheId
-from casinductor.store.store import Findings, Store
-from casinductor.store.union import hide_removed
+from casinductor.store.format import names
+from casinductor.store.format.names import CacheId
+from casinductor.store.index.union import demands_of, versions
+from casinductor.store.store import Store
 
 
 @dataclass
@@ -37,6 +35,24 @@ class Figures:
 
 
 @dataclass
+class GroupLine:
+    """One version of a group: number of artifacts, their bytes, and its requirements, whether or
+    not this worker could load it.
+    """
+
+    id: str
+    kind: str
+    artifacts: int
+    bytes: int
+    origin: str
+    content: str
+    demands: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass
 class CacheLine:
     """One cache of a listing; ``synced_ms`` is when its newest manifest was made (Unix time)."""
 
@@ -52,44 +68,29 @@ class CacheLine:
         return asdict(self)
 
 
-_OF = (
-    " WHERE (?1 IS NULL OR m.gpu = ?1) AND (?2 IS NULL OR m.key = ?2)"
-    " AND m.ulid NOT IN (SELECT ulid FROM temp.hidden)"
-)
-
-
 def figures(store: Store, cache: CacheId | None) -> Figures:
     """Figures of one cache, or of the whole store. Raises :class:`CacheNotFound`."""
-    findings = Findings()
     gpu, key = (cache.gpu, cache.key) if cache else (None, None)
-    listed = store.refresh(gpu, key, findings, Deadline(None))
-    hide_removed(store.catalog)
-    one = store.catalog.db.execute
-    (visible,) = one("SELECT COUNT(*) FROM manifest m" + _OF, (gpu, key)).fetchone()
-    if cache and not visible and not findings.damage:
+    refreshed = store.refresh(gpu, key)
+    catalog = store.catalog
+    catalog.index_blobs()
+    with catalog.reading():
+        counts = catalog.figures.counts(cache)
+        stored = catalog.stored_bytes(cache) if cache else 0
+    if cache and not counts.manifests and not refreshed.damage:
         raise CacheNotFound(f"{store.backend.url} holds no cache {cache}")
-    result = Figures(manifests=listed, damage=findings.damage)
-    result.groups, result.artifacts, result.logical_bytes = one(
-        "SELECT COUNT(DISTINCT g.id), COUNT(a.path), COALESCE(SUM(a.size), 0) FROM manifest m"
-        " JOIN grp g ON g.manifest = m.id JOIN artifact a ON a.grp = g.id" + _OF,
-        (gpu, key),
-    ).fetchone()
-    store.catalog.index_blobs()
-    (result.unique_bytes,) = one(
-        "SELECT COALESCE(SUM(size), 0) FROM (SELECT DISTINCT b.hash, b.size FROM blob b"
-        " JOIN manifest m ON m.id = b.manifest" + _OF + ")",
-        (gpu, key),
-    ).fetchone()
-    (result.caches,) = one(
-        "SELECT COUNT(DISTINCT m.gpu || '/' || m.key) FROM manifest m" + _OF, (gpu, key)
-    ).fetchone()
-    if cache:
-        (result.packs,) = one(
-            "SELECT COUNT(DISTINCT p.ulid) FROM pack p JOIN manifest m ON m.id = p.manifest" + _OF,
-            (gpu, key),
-        ).fetchone()
-        result.stored_bytes = stored_bytes(store, cache)
-    else:
+    result = Figures(
+        stored_bytes=stored,
+        logical_bytes=counts.logical_bytes,
+        unique_bytes=counts.unique_bytes,
+        groups=counts.groups,
+        artifacts=counts.artifacts,
+        packs=counts.packs,
+        manifests=refreshed.listed,
+        caches=counts.caches,
+        damage=refreshed.damage,
+    )
+    if cache is None:
         packs = store.packs()
         result.packs = len(packs)
         manifests = store.backend.list(f"{names.MANIFESTS}/", recursive=True)
@@ -99,17 +100,29 @@ def figures(store: Store, cache: CacheId | None) -> Figures:
 
 def cache_lines(store: Store, gpu: str | None) -> list[CacheLine]:
     """All caches, or those of one GPU type, by name."""
-    from sqlite_utils import Database
+    store.refresh(gpu).log()
+    with store.catalog.reading():
+        return [CacheLine(*counts) for counts in store.catalog.figures.by_cache(gpu)]
 
-    store.refresh(gpu, None, Findings(), Deadline(None))
-    hide_removed(store.catalog)
-    rows = Database(store.catalog.db).query(
-        "SELECT m.gpu, m.key, COUNT(DISTINCT m.id) AS manifests, COUNT(DISTINCT g.id) AS groups,"
-        " COUNT(a.path) AS artifacts, COALESCE(SUM(a.size), 0) AS logical_bytes,"
-        " MAX(m.created_ms) AS synced_ms FROM manifest m"
-        " LEFT JOIN grp g ON g.manifest = m.id LEFT JOIN artifact a ON a.grp = g.id"
-        " WHERE (:gpu IS NULL OR m.gpu = :gpu) AND m.ulid NOT IN (SELECT ulid FROM temp.hidden)"
-        " GROUP BY m.gpu, m.key ORDER BY m.gpu, m.key",
-        {"gpu": gpu},
-    )
-    return [CacheLine(**row) for row in rows]
+
+def group_lines(store: Store, cache: CacheId) -> list[GroupLine]:
+    """All versions by kind and id. Raises :class:`CacheNotFound`."""
+    if not store.refresh(cache.gpu, cache.key).log().listed:
+        raise CacheNotFound(f"{store.backend.url} holds no cache {cache}")
+    with store.catalog.reading():
+        everything = versions(store.catalog, cache)
+        distinct = list({(v.id, v.demands, v.content): v for v in everything}.values())
+        members = store.catalog.groups.files(distinct)
+    lines = [
+        GroupLine(
+            version.id,
+            version.kind,
+            len(members[version.row]),
+            sum(file.size for file in members[version.row]),
+            version.origin,
+            version.content.hex(),
+            demands_of(version.demands),
+        )
+        for version in distinct
+    ]
+    return sorted(lines, key=lambda line: (line.kind, line.id, line.origin))

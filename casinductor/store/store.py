@@ -1,37 +1,38 @@
-"""A store: its format, its manifests read into the catalog, and the marks that lie beside them.
+"""A store: its format, and its manifests as they are read into the catalog.
 
 Invariant: opening, listing and reading never write; the first write establishes ``FORMAT``. What
-cannot be read is reported in :class:`Findings` and skipped, so one bad object costs what it held.
+cannot be read is reported in :class:`Refreshed` and skipped, so one bad object costs what it held.
 """
 
 from __future__ import annotations
 
-import json
+import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from casinductor.deadline import Deadline
+from casinductor.deadline import UNLIMITED, Deadline
 from casinductor.errors import (
     CasinductorError,
     Damaged,
     NameTaken,
     ObjectMissing,
     StoreFormat,
-    StoreUnavailable,
 )
-from casinductor.store import names
 from casinductor.store.backend import Backend, Listed
-from casinductor.store.catalog import Catalog
-from casinductor.store.fetch import Losses, Unusable
-from casinductor.store.frame import blake3_digest
-from casinductor.store.manifest import Manifest, decode, verify
-from casinductor.store.names import CacheId
-from casinductor.store.parallel import at_once
-from casinductor.store.sampling import some_of
-from casinductor.store.ulid import is_ulid, new_ulid, young
+from casinductor.store.format import names
+from casinductor.store.format.declaration import FORMAT_VERSION, format_file, parse_format
+from casinductor.store.format.manifest import Manifest, decode, verify
+from casinductor.store.format.names import CacheId
+from casinductor.store.format.ulid import is_younger_than
+from casinductor.store.index.catalog import Catalog
+from casinductor.store.index.manifests import ManifestId
+from casinductor.store.index.places import Unusable
+from casinductor.store.marks import Marks
+from casinductor.store.parallel import map_parallel
+from casinductor.store.sampling import sample_within_budget
 
-FORMAT_VERSION = 1
+logger = logging.getLogger("casinductor")
 #: How many manifests a sync reads again, and at how many packs it looks, at most; and the bytes of
 #: manifests, and of packs' footers, on average.
 RECHECKED = 16
@@ -47,16 +48,36 @@ _SECOND_LOOKS = 5
 
 
 @dataclass
-class Findings:
-    """What was wrong with the store, in sentences, the manifests that could not be read, how many
-    vanished under the reader's eyes, and how many were newly read.
+class Refreshed:
+    """What reading manifests brought: how many were ``listed`` and how many ``vanished`` under the
+    reader's eyes, ``bytes_read``, and ``damage`` in sentences with the manifests ``unread`` for it.
     """
 
-    damage: list[str] = field(default_factory=list)
-    unread: list[tuple[CacheId, str]] = field(default_factory=list)
+    listed: int = 0
     vanished: int = 0
-    manifests_read: int = 0
     bytes_read: int = 0
+    damage: list[str] = field(default_factory=list)
+    unread: list[ManifestId] = field(default_factory=list)
+
+    def add(self, other: Refreshed) -> Refreshed:
+        """Count ``other`` in, each sentence once; returns this one. ``listed`` is the newer."""
+        self.listed = other.listed
+        self.vanished += other.vanished
+        self.bytes_read += other.bytes_read
+        for sentence in other.damage:
+            self.note_damage(sentence)
+        self.unread += [name for name in other.unread if name not in self.unread]
+        return self
+
+    def note_damage(self, sentence: str) -> None:
+        if sentence not in self.damage:
+            self.damage.append(sentence)
+
+    def log(self) -> Refreshed:
+        """Warn of the damage, for callers whose own report has no place for it."""
+        for sentence in self.damage:
+            logger.warning("%s", sentence)
+        return self
 
 
 class Store:
@@ -65,13 +86,14 @@ class Store:
     def __init__(self, backend: Backend, catalog: Catalog) -> None:
         self.backend = backend
         self.catalog = catalog
+        self.marks = Marks(backend)
         self._writable = False
 
     def format_problem(self) -> str | None:
         """None if FORMAT is there and readable, else what is wrong with it.
 
-        Raises :class:`StoreFormat` if the store is of a later format, and what reading raises:
-        a store that does not answer is not damaged.
+        The backend publishes as FORMAT says from then on. Raises :class:`StoreFormat` if the store
+        is of a later format, and what reading raises: a store that does not answer is not damaged.
         """
         try:
             data = self.backend.get(names.FORMAT, 64 << 10)
@@ -116,79 +138,76 @@ class Store:
                 raise Damaged(f"{self.backend.url}/FORMAT is {problem}") from None
 
     def refresh(
-        self, gpu: str | None, key: str | None, findings: Findings, deadline: Deadline
-    ) -> int:
+        self, gpu: str | None = None, key: str | None = None, deadline: Deadline = UNLIMITED
+    ) -> Refreshed:
         """Bring the catalog up to date for one cache, all of a GPU type, or the whole store.
 
-        Reads only manifests it has not seen; returns how many are listed. Raises what listing
-        raises.
+        Reads only manifests it has not seen. Raises what listing raises.
         """
+        total = Refreshed()
         for _ in range(_LISTINGS):
             deadline.check()
-            before = findings.vanished
-            listed = self._refresh(gpu, key, findings, deadline)
-            if findings.vanished == before:
+            once = self._refresh(gpu, key, deadline)
+            total.add(once)
+            if not once.vanished:
                 break  # else something was replaced while this looked: look for what replaced it
-        return len(listed)
+        return total
 
-    def _list(self, gpu: str | None, key: str | None) -> dict[tuple[CacheId, str], Listed]:
+    def _list(self, gpu: str | None, key: str | None) -> dict[ManifestId, Listed]:
         """The manifests of one cache, a GPU type or the store, as listed now."""
         cache = CacheId(gpu, key) if gpu is not None and key is not None else None
         prefix = f"{names.MANIFESTS}/" if gpu is None else f"{names.MANIFESTS}/{gpu}/"
-        listed: dict[tuple[CacheId, str], Listed] = {}
+        listed: dict[ManifestId, Listed] = {}
         for item in self.backend.list(
             cache.manifests if cache else prefix, recursive=cache is None
         ):
             parsed = names.parse_manifest(item.name)
             if parsed and (cache is None or parsed[0] == cache):
-                listed[parsed] = item
+                listed[ManifestId(*parsed)] = item
         return listed
 
-    def _refresh(
-        self, gpu: str | None, key: str | None, findings: Findings, deadline: Deadline
-    ) -> dict[tuple[CacheId, str], Listed]:
+    def _refresh(self, gpu: str | None, key: str | None, deadline: Deadline) -> Refreshed:
         listed = self._list(gpu, key)
-        known = self.catalog.known(gpu, key)
-        findings.vanished += len(known.keys() - listed.keys())
+        known = self.catalog.manifests.known(gpu, key)
+        gone = len(known.keys() - listed.keys())
         changed = {
             name
-            for name, (_, size) in known.items()
-            if name not in listed or listed[name].size != size
+            for name, indexed in known.items()
+            if name not in listed or listed[name].size != indexed.size
         }
-        self.catalog.drop(known.pop(name)[0] for name in changed)
+        self.catalog.drop(known.pop(name).row for name in changed)
         unseen = {name: item for name, item in listed.items() if name not in known}
-        self.catalog.settle(sum(item.size for item in unseen.values()))
-        self.read(unseen, findings, deadline)
-        return listed
+        self.catalog.open_file_if_large(sum(item.size for item in unseen.values()))
+        result = self.read(unseen, deadline)
+        result.listed = len(listed)
+        result.vanished += gone
+        return result
 
-    def read(
-        self,
-        unseen: Mapping[tuple[CacheId, str], Listed],
-        findings: Findings,
-        deadline: Deadline,
-    ) -> None:
-        """Read manifests into the catalog, a few at once; what cannot be read is a finding."""
+    def read(self, unseen: Mapping[ManifestId, Listed], deadline: Deadline) -> Refreshed:
+        """Read manifests into the catalog, a few at once; what cannot be read is damage."""
 
-        def ask(name: tuple[CacheId, str]) -> bytes | CasinductorError:
+        def ask(name: ManifestId) -> bytes | CasinductorError:
             deadline.check()
             try:
-                return self.backend.get(name[0].manifest(name[1]))
+                return self.backend.get(name.cache.manifest(name.ulid))
             except CasinductorError as error:
                 return error
 
-        order = sorted(unseen, key=lambda name: name[1])
+        result = Refreshed()
+        order = sorted(unseen, key=lambda name: name.ulid)
         for start in range(0, len(order), _AT_ONCE):
             some = order[start : start + _AT_ONCE]
-            answers = at_once(ask, some, self.backend.parallel)
+            answers = map_parallel(ask, some, self.backend.parallel)
             for name, answer in zip(some, answers, strict=True):
-                self._learn(*name, unseen[name].size, answer, findings)
+                self._learn(name, unseen[name].size, answer, result)
+        return result
 
-    def recheck(self, cache: CacheId, findings: Findings, deadline: Deadline) -> None:
+    def recheck(self, cache: CacheId, deadline: Deadline) -> list[str]:
         """Read again what the catalog knew of a cache, as its manifests may have rotted since.
 
-        Some of them, chosen at random, so that a sync's cost stays flat.
+        Some of them, chosen at random, so that a sync's cost stays flat. Returns the damage.
         """
-        known = self.catalog.known(cache.gpu, cache.key)
+        known = self.catalog.manifests.known(cache.gpu, cache.key)
 
         def ask(ulid: str) -> CasinductorError | None:
             deadline.check()
@@ -199,49 +218,44 @@ class Store:
                 return error
             return None
 
-        sized = [(ulid, size) for (_, ulid), (_, size) in sorted(known.items())]
-        chosen = some_of(sized, RECHECKED, RECHECK_BYTES)
-        answers = at_once(ask, chosen, self.backend.parallel)
+        sized = [(name.ulid, indexed.size) for name, indexed in sorted(known.items())]
+        chosen = sample_within_budget(sized, RECHECKED, RECHECK_BYTES)
+        answers = map_parallel(ask, chosen, self.backend.parallel)
+        damage = []
         for ulid, answer in zip(chosen, answers, strict=True):
             if answer is None:
                 continue
             if isinstance(answer, Damaged):
-                findings.damage.append(str(answer))
-                self._mark(f"{ulid}.manifest", {"cache": str(cache), "reason": str(answer)})
+                damage.append(str(answer))
+                self.marks.quarantine_manifest(cache, ulid, str(answer))
             self.catalog.forget(ulid)
+        return damage
 
     def _learn(
-        self,
-        cache: CacheId,
-        ulid: str,
-        size: int,
-        answer: bytes | CasinductorError,
-        findings: Findings,
+        self, name: ManifestId, size: int, answer: bytes | CasinductorError, result: Refreshed
     ) -> None:
-        name = cache.manifest(ulid)
+        cache, ulid = name
         try:
             if isinstance(answer, CasinductorError):
                 raise answer
-            manifest = decode(answer, cache, ulid, f"{self.backend.url}/{name}")
+            manifest = decode(answer, cache, ulid, f"{self.backend.url}/{cache.manifest(ulid)}")
         except ObjectMissing:
-            findings.vanished += 1  # compacted away between the listing and now
+            result.vanished += 1  # compacted away between the listing and now
             return
         except CasinductorError as error:
-            if (
-                isinstance(error, Damaged)
-                and not self.backend.appears_whole
-                and young(ulid, _BEING_WRITTEN_SECONDS)
-            ):
-                return  # it is still being written: the next refresh reads it
-            if (sentence := str(error)) not in findings.damage:
-                findings.damage.append(sentence)
-                findings.unread.append((cache, ulid))
+            if isinstance(error, Damaged) and self._may_be_half_written(ulid):
+                return  # the next refresh reads it
+            if (sentence := str(error)) not in result.damage:
+                result.damage.append(sentence)
+                result.unread.append(name)
             if isinstance(error, Damaged):
-                self._mark(f"{ulid}.manifest", {"cache": str(cache), "reason": sentence})
+                self.marks.quarantine_manifest(cache, ulid, sentence)
             return
         self.catalog.add(manifest, size)
-        findings.manifests_read += 1
-        findings.bytes_read += size
+        result.bytes_read += size
+
+    def _may_be_half_written(self, ulid: str) -> bool:
+        return not self.backend.appears_whole and is_younger_than(ulid, _BEING_WRITTEN_SECONDS)
 
     def read_manifest(self, cache: CacheId, ulid: str) -> Manifest:
         """One manifest from the store; raises what reading and decoding it raise."""
@@ -266,92 +280,11 @@ class Store:
             if (ulid := names.parse_pack(item.name))
         }
 
-    def condemned(self) -> set[str]:
-        """The packs and manifests that a collector has condemned; ULIDs tell them apart."""
-        return _ulids(self.backend.list(f"{names.CONDEMNED}/"))
-
-    def unusable(self) -> Unusable:
-        """What new manifests may not rely on: condemned packs, and marks of failed verification.
-
-        Manifests that another worker could not read are forgotten, to be read again.
+    def read_marks(self) -> Unusable:
+        """What new manifests may not rely on. Manifests that another worker could not read are
+        dropped from the catalog, to be read again.
         """
-        folders = (names.CONDEMNED, names.QUARANTINE)
-        graves, marks = at_once(
-            lambda folder: self.backend.list(f"{folder}/"), folders, self.backend.parallel
-        )
-        condemned = _ulids(graves)
-        result = Unusable(packs=set(condemned), manifests=condemned)
-        for item in marks:
-            marked = item.name.rpartition("/")[2].removesuffix(".mark")
-            if marked.endswith(names.MANIFEST_SUFFIX):
-                self.catalog.forget(marked.removesuffix(names.MANIFEST_SUFFIX))
-                continue
-            pack, _, offset = marked.partition("-")
-            if not is_ulid(pack):
-                continue
-            if offset.isdecimal():
-                result.frames.add((pack, int(offset)))
-            else:
-                result.packs.add(pack)
-        return result
-
-    def quarantine(self, losses: Losses) -> int:
-        """Mark frames that failed verification, so that the next sync stores their blobs anew.
-
-        The pack stays where it is, as its other frames may be the only copies. Returns the number
-        of marks; a store that cannot be written keeps none.
-        """
-        written = 0
-        for frame, reason in losses.frames.items():
-            fields: dict[str, object] = {"frame": list(frame), "reason": reason}
-            written += self._mark(f"{frame.pack}-{frame.offset}", fields)
-        return written
-
-    def quarantine_pack(self, ulid: str, reason: str) -> int:
-        """Mark a whole pack, whose end or size is wrong."""
-        return self._mark(ulid, {"reason": reason})
-
-    def _mark(self, name: str, fields: dict[str, object]) -> int:
-        text = json.dumps({**fields, "found_ms": int(time.time() * 1000)}, sort_keys=True)
-        try:
-            self.backend.put(f"{names.QUARANTINE}/{name}.mark", [text.encode()])
-        except NameTaken:
-            return 1
-        except StoreUnavailable:
-            return 0
-        return 1
-
-    def note_use(self, cache: CacheId) -> None:
-        """Leave the mark "restored today" for retention, if the store can be written."""
-        name = cache.use(time.strftime("%Y-%m-%d", time.gmtime()))
-        try:
-            self.backend.size(name)
-        except StoreUnavailable:
-            try:
-                self.backend.put(name, [b""], durable=False)
-            except StoreUnavailable:
-                return
-        except CasinductorError:
-            return
-
-
-def _ulids(listed: Iterable[Listed]) -> set[str]:
-    return {u for item in listed if is_ulid(u := item.name.rpartition("/")[2])}
-
-
-def format_file(publish: str) -> bytes:
-    """The bytes of a FORMAT file: two lines, JSON and the blake3 of that line in hex."""
-    fields = {"format": FORMAT_VERSION, "publish": publish, "store": new_ulid()}
-    line = json.dumps(fields, sort_keys=True).encode()
-    return line + b"\n" + blake3_digest(line).hex().encode() + b"\n"
-
-
-def parse_format(data: bytes) -> dict[str, object]:
-    """The fields of a FORMAT file. Raises ValueError if it is not whole."""
-    line, _, rest = data.partition(b"\n")
-    if rest.strip() != blake3_digest(line).hex().encode():
-        raise ValueError("it fails its checksum")
-    fields = json.loads(line)
-    if not isinstance(fields, dict) or not isinstance(fields.get("format"), int):
-        raise ValueError("it names no format")
-    return {"publish": None, **fields}
+        unusable, unread = self.marks.unusable()
+        for ulid in unread:
+            self.catalog.forget(ulid)
+        return unusable

@@ -19,17 +19,17 @@ from casinductor.worker.lock import private_folder
 StampTuple = tuple[int, int, int, int]
 
 
-class Record(msgspec.Struct, gc=False):
+class Ownership(msgspec.Struct, gc=False):
     """The files one cache put into this directory: stamp and blake3 by path."""
 
     cache: str
     files: dict[str, tuple[StampTuple, bytes]]
 
 
-_DECODER = msgspec.msgpack.Decoder(Record)  # built at import, as two threads must not
+_DECODER = msgspec.msgpack.Decoder(Ownership)  # built at import, as two threads must not
 
 
-def write_record(root: str, name: str, record: Record) -> None:
+def write_record(root: str, name: str, record: Ownership) -> None:
     """Keep the record as ``name`` (hex); a directory that cannot be written keeps none."""
     folder = os.path.join(private_folder(root), "owners")
     temporary = os.path.join(folder, f".{name}.{os.getpid()}")
@@ -40,10 +40,10 @@ def write_record(root: str, name: str, record: Record) -> None:
         os.replace(temporary, os.path.join(folder, name))
 
 
-def read_records(root: str) -> dict[str, Record]:
+def read_records(root: str) -> dict[str, Ownership]:
     """All records of a directory by name; damaged ones are passed over."""
     folder = os.path.join(root, PRIVATE, "owners")
-    records: dict[str, Record] = {}
+    records: dict[str, Ownership] = {}
     try:
         found = sorted(os.listdir(folder))
     except OSError:
@@ -56,7 +56,7 @@ def read_records(root: str) -> dict[str, Record]:
     return records
 
 
-def brought(records: Iterable[Record], path: str, stamp: StampTuple) -> bool:
+def is_owned_by(records: Iterable[Ownership], path: str, stamp: StampTuple) -> bool:
     """Whether a restore of one of these caches put this very file there.
 
     Size and change time are left out, as setting access times moves the latter.

@@ -30,7 +30,7 @@ def main() -> None:
 
     found = walk(root)
     said["unknown"] = found.unknown
-    said["kinds"] = sorted({str(file.place.kind.value) for file in found.files.values()})
+    said["kinds"] = sorted({file.place.kind for file in found.files.values() if file.place.kind})
     said["marks"] = sum(file.place.mark for file in found.files.values())
     print(json.dumps(said))
 

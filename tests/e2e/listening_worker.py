@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+from typing import Any
 
 
 def main() -> None:
@@ -18,17 +19,19 @@ def main() -> None:
     import torch
     from torch._logging._internal import trace_log
 
-    print_readable = torch.fx.GraphModule.print_readable
-    rendered = []
+    graph_module: Any = torch.fx.GraphModule
+    print_readable = graph_module.print_readable
+    rendered: list[str] = []
 
-    def counted(*args, **kwargs):
+    def counted(*args: Any, **kwargs: Any) -> Any:
         rendered.append(sys._getframe(1).f_code.co_name)
         return print_readable(*args, **kwargs)
 
-    torch.fx.GraphModule.print_readable = counted
+    graph_module.print_readable = counted
     torch.compile(lambda x: (x.sin() + 1).sum())(torch.ones(8, requires_grad=True)).backward()
     during = bool(trace_log.handlers)
     report = cache.warmup()
+    assert report is not None
     cache.close()
     said = {
         "rendered": rendered,

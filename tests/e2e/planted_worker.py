@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 
 def main() -> None:
@@ -80,23 +82,24 @@ def cached(root: str) -> set[str]:
     }
 
 
-def prepare(planted: str, root: str, torch):
+def prepare(planted: str, root: str, torch: Any) -> Callable[[], None]:
     """Plant what has to be planted inside the process; returns what takes it out again."""
-    from torch._inductor.codecache import CacheBase
+    from torch._inductor import codecache
 
-    system = CacheBase.get_system
+    cache_base: Any = codecache.CacheBase
+    system = cache_base.get_system
     if planted == "config":
         torch._inductor.config.epilogue_fusion = False
     elif planted == "device":
-        told = {**CacheBase.get_system(), "device": {"name": "NVIDIA H100"}}
-        CacheBase.get_system = staticmethod(lambda: told)
+        told = {**cache_base.get_system(), "device": {"name": "NVIDIA H100"}}
+        cache_base.get_system = staticmethod(lambda: told)
     elif planted == "missing":
         (library,) = [path for path in Path(root).glob("*/*.main.so") if b"_cosf" in unseen(path)]
         library.unlink()  # that of ``plain``
 
     def undo() -> None:
         torch._inductor.config.epilogue_fusion = True
-        CacheBase.get_system = staticmethod(system)
+        cache_base.get_system = staticmethod(system)
 
     return undo
 
@@ -107,15 +110,15 @@ def unseen(path: Path) -> bytes:
         return file.read()
 
 
-def plain(x, a):
+def plain(x: Any, a: Any) -> Any:
     return (x @ a).cos() + 1
 
 
-def outer(x, a):
+def outer(x: Any, a: Any) -> Any:
     return (x @ a).sin() + 1
 
 
-def reduced(x):
+def reduced(x: Any) -> Any:
     return x.sin().sum(0)
 
 

@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 
+from tests.needs import need
+
 pytestmark = [
     pytest.mark.torch,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed"),
-    pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for the CPU with g++"),
+    pytest.mark.usefixtures("real_torch"),
 ]
 WORKER = Path(__file__).with_name("planted_worker.py")
 PLANTED = {
@@ -33,7 +34,7 @@ PLANTED = {
     "threads": "cpp_runtime_thread_count: 1 -> 2",
     "device": "system_info[device]: absent -> NVIDIA H100",
     "tag": "cache_key_tag: absent -> canary",
-    "missing": "1 kernels rebuilt: it was restored, and gone or changed when torch looked",
+    "missing": "1 kernel rebuilt: it was restored, and gone or changed when torch looked",
     "absent": "kernels rebuilt: the cache does not hold it",
     "venv": "kernels rebuilt: torch lies elsewhere than where the cache was made",
     "build": "torch 2.",
@@ -87,7 +88,9 @@ class Site:
     def overlay(self, planted: str) -> Path:
         """The same torch at another path; for ``build``, of another version."""
         overlay = self.folder / "site" / planted
-        torch = Path(find_spec("torch").origin).parent
+        spec = find_spec("torch")
+        assert spec is not None
+        torch = Path(str(spec.origin)).parent
         (overlay / "torch").mkdir(parents=True)
         for child in torch.iterdir():
             if child.name not in ("version.py", "__pycache__"):
@@ -185,9 +188,9 @@ def test_a_rebuilt_kernel_is_told_though_all_graphs_hit(site: Site) -> None:
     assert len(site.said["missing"]["warmup"]["rebuilt"]) == 1
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 @pytest.mark.parametrize("planted", TRACED)
 def test_files_read_and_kernels_built_are_those_that_strace_saw(site: Site, planted: str) -> None:
+    need("strace")
     log, said = site.folder / f"strace-{planted}", site.said[planted]
     warmup, restored = said["warmup"], set(said["restored"])
     text = log.read_text(errors="replace")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,7 @@ import pytest
 pytestmark = [
     pytest.mark.torch,
     pytest.mark.timeout(300),
-    pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed"),
-    pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for the CPU with g++"),
+    pytest.mark.usefixtures("real_torch"),
 ]
 WORKER = Path(__file__).with_name("listening_worker.py")
 

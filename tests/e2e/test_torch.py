@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,7 @@ from tests.servers import Server
 pytestmark = [
     pytest.mark.torch,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed"),
-    pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for the CPU with g++"),
+    pytest.mark.usefixtures("real_torch"),
 ]
 WORKER = Path(__file__).with_name("torch_worker.py")
 

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 
 def main() -> None:
@@ -21,11 +22,15 @@ def main() -> None:
     import torch
     from torch._dynamo.utils import counters
 
-    def compute(job: dict) -> list[float]:
+    def compute(job: dict[str, Any]) -> list[float]:
         torch._dynamo.reset()
         torch.manual_seed(job.get("seed", 0))
         width = job.get("width", 32)
-        layers = [torch.nn.Linear(16, width), torch.nn.ReLU(), torch.nn.Linear(width, 8)]
+        layers: list[torch.nn.Module] = [
+            torch.nn.Linear(16, width),
+            torch.nn.ReLU(),
+            torch.nn.Linear(width, 8),
+        ]
         if job.get("tanh"):
             layers.insert(1, torch.nn.Tanh())
         model = torch.compile(torch.nn.Sequential(*layers), dynamic=job.get("dynamic", False))
@@ -38,7 +43,7 @@ def main() -> None:
             results.append(float(output.detach().double().square().sum()))
         return results
 
-    said = {"jobs": []}
+    said: dict[str, list[Any]] = {"jobs": []}
     if order.get("foreign"):
         compute(order["foreign"])
     barrier = order.get("barrier")

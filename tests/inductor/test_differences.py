@@ -6,14 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from casinductor.inductor.components import Component, graphs, pack, unpack
-from casinductor.inductor.differences import (
-    ADVICE,
-    by_name,
-    differences,
-    distance,
-    failed_guards,
-    likeness,
-)
+from casinductor.inductor.differences import ADVICE, by_name, differences, distance, likeness
+from casinductor.inductor.guards import failed_guards
 
 CODE = "def forward(self, x):\n    mm = torch.ops.aten.mm.default(x, x)\n    return (mm,)"
 
@@ -124,7 +118,11 @@ def test_shapes_come_before_the_code_they_change() -> None:
 
 
 def test_another_build_comes_before_all_it_changes() -> None:
-    changes = {"torch_version": "two", "inductor_config[new]": "1", "gm": CODE + "\n  x = 1"}
+    changes: dict[str, str | None] = {
+        "torch_version": "two",
+        "inductor_config[new]": "1",
+        "gm": CODE + "\n  x = 1",
+    }
     assert differences(key(), _with(changes))[0].kind == "torch"
 
 

@@ -10,6 +10,7 @@ import sysconfig
 import pytest
 
 from casinductor.inductor import fingerprint as fp
+from tests.needs import need_package
 
 BASE = fp.Fingerprint(
     torch="2.13.0 (abc)",
@@ -94,7 +95,8 @@ def test_the_vector_isa_follows_torchs_rules(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.torch
 def test_torch_agrees_on_its_own_version_and_isa() -> None:
-    torch = pytest.importorskip("torch")
+    need_package("torch", "torch")
+    import torch
     from torch._inductor.cpu_vec_isa import x86_isa_checker
 
     worker = fp.worker_fingerprint()

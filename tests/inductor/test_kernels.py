@@ -50,6 +50,7 @@ def test_real_entries_name_the_kernels_that_lie_beside_them(corpus: Path) -> Non
         data = path.read_bytes()
         found = describe("fxgraph", path.parent.name, data)
         assert found.source is not None
+        assert found.module is not None
         assert (tree / found.module[1:3] / f"{found.module}.py").exists()
         for name, spans in found.bundle.items():
             assert kernel_name(spans)

@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -56,10 +57,14 @@ def trace_structured(name: str, metadata_fn: Any, payload_fn: Any) -> None:
 
 
 def test_only_what_is_kept_is_rendered(trace: Trace) -> None:
-    rendered = []
+    rendered: list[str] = []
 
-    def payload(text: str) -> Any:
-        return lambda: rendered.append(text) or text
+    def payload(text: str) -> Callable[[], str]:
+        def render() -> str:
+            rendered.append(text)
+            return text
+
+        return render
 
     trace_structured("artifact", lambda: {"name": "fx_graph_cache_hit"}, payload("{}"))
     trace_structured("artifact", lambda: {"name": "inductor_output_code"}, payload("code"))
@@ -72,8 +77,12 @@ def test_only_what_is_kept_is_rendered(trace: Trace) -> None:
 
 def test_handlers_of_others_get_everything(trace: Trace) -> None:
     records: list[logging.LogRecord] = []
-    other = logging.Handler()
-    other.emit = records.append  # type: ignore[method-assign]
+
+    class Other(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            records.append(record)
+
+    other = Other()
     LOGGER.addHandler(other)
     trace_structured("dynamo_output_graph", dict, lambda: "graph")
     LOGGER.removeHandler(other)

@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from casinductor.cli.main import cli
-from casinductor.store.journal import note_warmup
-from casinductor.store.names import CacheId
-from casinductor.warmup import Happened, Rebuilt, WarmupReport, to_record
+from casinductor.reports.warmup import Happened, Rebuilt, WarmupReport, to_record
+from casinductor.store.format.names import CacheId
+from casinductor.store.write.journal import note_warmup
 from tests.conftest import Fleet, Tree
 
 Command = Callable[..., Any]
@@ -70,7 +70,7 @@ def store(fleet: Fleet) -> Fleet:
 
 def note(fleet: Fleet, cache: CacheId, report: WarmupReport) -> str:
     """Keep a warm-up as a worker does."""
-    from casinductor.cache import with_store
+    from casinductor.store.opening import with_store
 
     fields = to_record(report)
     return with_store(

@@ -16,8 +16,8 @@ from casinductor.cli.mlir import MlirLexer
 from casinductor.errors import CacheNotFound, InvalidName, LocalDirectory
 from casinductor.inspect.schema import TABLES
 from casinductor.inspect.show import FORMS
-from casinductor.store.names import CacheId
-from casinductor.warmup import Happened
+from casinductor.reports.warmup import Happened
+from casinductor.store.format.names import CacheId
 from tests.conftest import Fleet, Tree
 from tests.inspect.conftest import Command, components, note, warmup
 
@@ -92,14 +92,15 @@ def test_show_prints_the_stored_text(cuda: Fleet, run: Command, corpus: Path) ->
     assert "inductor_config[" in run("show", graph["key"], "key")["text"]
     plain = run("show", graph["key"][:10], raw=True).stdout
     assert plain == code + "\n"
-    for name, form, error in (
+    wrong: list[tuple[str, str | None, type[Exception]]] = [
         ("zzzz", None, CacheNotFound),
         ("ab", None, InvalidName),
         (folder.name[:9], "guards", InvalidName),
         ("triton", None, CacheNotFound),
-    ):
+    ]
+    for name, wanted, error in wrong:
         with pytest.raises(error):
-            run("show", name, *([form] if form else []))
+            run("show", name, *([wanted] if wanted else []))
 
 
 def test_every_form_is_coloured_without_errors(corpus: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,11 @@ from typing import Any
 import pytest
 
 from casinductor.inspect.workercheck import check_worker
-from casinductor.mounts import filesystem_type, is_local
 from casinductor.settings import Settings
+from casinductor.util.mounts import filesystem_type, is_local
 from tests.conftest import Fleet
 from tests.inspect.conftest import Command
+from tests.needs import need_privilege
 
 
 def statuses(found: list[dict[str, Any]]) -> dict[str, str]:
@@ -97,12 +97,11 @@ def test_a_local_directory_that_cannot_be(tmp_path: Path) -> None:
     assert worker(tmp_path)["local directory"].status == "problem"
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="cannot mount")
 def test_a_local_directory_on_noexec(tmp_path: Path) -> None:
     (tmp_path / "local").mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "noexec,noatime,size=8m", "none", tmp_path / "local"]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("this machine does not let us mount a tmpfs")
+    options = "noexec,noatime,size=8m"
+    mount = ["mount", "-t", "tmpfs", "-o", options, "none", str(tmp_path / "local")]
+    need_privilege(mount, "mounting a tmpfs")
     try:
         found = worker(tmp_path)
         assert found["local directory"].status == "problem"

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from casinductor.errors import InvalidName
 from casinductor.inductor.components import components, pack, unpack
 from casinductor.inductor.description import describe
-from casinductor.store.names import CacheId
-from casinductor.warmup import Happened, WarmupReport, from_record
+from casinductor.reports.warmup import Happened, WarmupReport, from_record
+from casinductor.store.format.names import CacheId
 from tests.conftest import Fleet, Tree, entry_bytes
 from tests.inspect.conftest import Command, note, warmup
 

@@ -7,16 +7,16 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from casinductor.errors import CacheNotFound
-from casinductor.store.names import CacheId
+from casinductor.store.format.names import CacheId
 from tests.conftest import Fleet
 from tests.inspect.conftest import Command, note, warmup
+from tests.needs import need, need_package
 
 BROWSER = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -67,14 +67,13 @@ def test_a_report_of_everything_and_of_nothing(store: Fleet, run: Command, tmp_p
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    if BROWSER is None or DRIVER is None:
-        pytest.skip("chromium and chromedriver are not installed")
-    if find_spec("selenium") is None:
-        pytest.skip("selenium is not installed")
+    need("chromium", "chromedriver")
+    need_package("selenium", "selenium")
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
     options = webdriver.ChromeOptions()
+    assert BROWSER is not None
     options.binary_location = BROWSER
     for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
         options.add_argument(flag)

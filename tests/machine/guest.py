@@ -9,14 +9,17 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from casinductor.cache import Cache, with_fresh_store
+from casinductor.cache import Cache
 from casinductor.errors import CasinductorError
 from casinductor.settings import Settings
-from casinductor.store.check import check
-from casinductor.store.collection import collect
-from casinductor.store.compact import compact
+from casinductor.store.maintain.collect import collect
+from casinductor.store.maintain.compact import compact
+from casinductor.store.opening import with_fresh_store
+from casinductor.store.verify.check import check
 from tools.soak.race import hashes, make_tree
 
 
@@ -44,12 +47,10 @@ def work(store: str, log: str, first: str, count: str, seconds: str = "0") -> No
                 note(log, hashes(local))
                 if index % 4 == 3:
                     cache = Cache("model", settings=settings)
-                    with_fresh_store(
-                        settings, lambda s, cache=cache: compact(s, cache.id, grace=grace)
-                    )
+                    with_fresh_store(settings, partial(compact, cache=cache.id, grace=grace))
                 if index % 8 == 7:
                     with_fresh_store(
-                        settings, lambda s: collect(s, apply=True, spare_seconds=0.0, grace=grace)
+                        settings, lambda s: collect(s, apply=True, min_age_seconds=0.0, grace=grace)
                     )
             except CasinductorError as error:
                 note(log + ".errors", str(error))
@@ -62,7 +63,7 @@ def look(store: str, log: str) -> None:
         settings = settings_of(store, local)
         restored = Cache("model", settings=settings).restore("all")
         report = with_fresh_store(settings, lambda s: check(s, data=1.0))
-        with_fresh_store(settings, lambda s: collect(s, apply=True, spare_seconds=0.0, grace=0.0))
+        with_fresh_store(settings, lambda s: collect(s, apply=True, min_age_seconds=0.0, grace=0.0))
         note(
             log,
             {
@@ -74,4 +75,5 @@ def look(store: str, log: str) -> None:
 
 
 if __name__ == "__main__":
-    {"work": work, "look": look}[sys.argv[1]](*sys.argv[2:])
+    verbs: dict[str, Callable[..., None]] = {"work": work, "look": look}
+    verbs[sys.argv[1]](*sys.argv[2:])

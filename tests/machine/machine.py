@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 
-import pytest
+from tests.needs import need, need_root
 
 ROOT = Path(__file__).resolve().parents[2]
 PRELUDE = f"""#!/bin/bash
@@ -38,20 +37,16 @@ done
 """
 
 
-def need(*commands: str) -> None:
-    """Skip where user-mode Linux, or a command that a test needs inside, is not there."""
-    if os.geteuid():
-        pytest.skip("user-mode Linux on the host's files needs root")
-    for command in ("linux.uml", "mkfs.ext4", *commands):
-        if shutil.which(command) is None and not Path("/usr/sbin", command).exists():
-            pytest.skip(f"{command} is not installed")
+def need_machine(*names: str) -> None:
+    """Skip where user-mode Linux, or something that a test needs inside, is not there."""
+    need_root("user-mode Linux on the host's files")
+    need("linux.uml", "mkfs.ext4", *names)
 
 
 def need_modules() -> None:
     """Skip where the modules of the guest's kernel are not to be found by modprobe."""
+    need("uml-modules")
     versions = list(Path("/usr/lib/uml/modules").glob("*"))
-    if not versions:
-        pytest.skip("the modules of user-mode Linux are not installed")
     for version in versions:
         link = Path("/lib/modules") / version.name
         if not link.exists():

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.machine.machine import NFS, Machine, need, need_modules
+from tests.machine.machine import NFS, Machine, need_machine, need_modules
 
 #: Twice actimeo, which is how long these mounts believe what they have cached.
 GRACE = 2.0
@@ -52,21 +52,21 @@ def cut_power(folder: Path, cuts: int) -> int:
 
 @pytest.mark.timeout(200)
 def test_what_was_acknowledged_survives_power_cuts(tmp_path: Path) -> None:
-    need()
+    need_machine()
     cut_power(tmp_path, 2)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_many_power_cuts(tmp_path: Path) -> None:
-    need()
+    need_machine()
     print(f"{cut_power(tmp_path, 20)} syncs acknowledged before 20 power cuts, all there")
 
 
 @pytest.mark.timeout(200)
 def test_two_clients_of_a_real_nfs_server(tmp_path: Path) -> None:
     """One syncs, compacts and collects through its mount, the other through its own."""
-    need("rpc.nfsd", "exportfs", "mount.nfs", "modprobe", "tc")
+    need_machine("rpc.nfsd", "mount.nfs", "modprobe", "tc")
     need_modules()
     machine = Machine(tmp_path)
     logs = [tmp_path / "log-a", tmp_path / "log-b"]
@@ -80,7 +80,7 @@ def test_two_clients_of_a_real_nfs_server(tmp_path: Path) -> None:
         script += machine.guest("look", f"/mnt/{client}/store", path) + "\n"
     output = machine.run(script, "nfs", 150)
     if "\n2" not in output.replace("\r", ""):
-        pytest.skip(f"no NFS 4.2 inside user-mode Linux here: {output[-300:]}")
+        pytest.skip(f"the guest has no NFS 4.2, run on another kernel: {output[-300:]}")
     wanted = {path: h for log in logs for files in records(log) for path, h in files.items()}
     assert len(records(logs[0])) + len(records(logs[1])) >= 16
     for path in found:

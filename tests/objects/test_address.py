@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from casinductor.errors import InvalidName, Unsupported
-from casinductor.store import credentials
-from casinductor.store.address import open_backend
+from casinductor.store.backends import credentials
+from casinductor.store.backends.address import open_backend
 
 
 @pytest.fixture(autouse=True)

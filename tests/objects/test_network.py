@@ -14,8 +14,8 @@ import pytest
 from casinductor.cache import Cache
 from casinductor.errors import CasinductorError, NameTaken, StoreUnavailable
 from casinductor.settings import Settings
-from casinductor.store.address import open_backend
 from casinductor.store.backend import Backend
+from casinductor.store.backends.address import open_backend
 from casinductor.toolkit import load_inductor_cache, sync_inductor_cache
 from tests.conftest import ObjectFleet, Tree, content
 from tests.proxy import Fate, Proxy, Request, proxied, sometimes

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from casinductor.cache import with_fresh_store
 from casinductor.inspect.storecheck import check_store
-from casinductor.store.address import open_backend
-from casinductor.store.catalog import Catalog
-from casinductor.store.collection import collect
-from casinductor.store.store import Store, parse_format
+from casinductor.store.backends.address import open_backend
+from casinductor.store.format.declaration import parse_format
+from casinductor.store.index.catalog import Catalog
+from casinductor.store.maintain.collect import collect
+from casinductor.store.opening import with_fresh_store
+from casinductor.store.store import Store
 from tests import servers
 from tests.conftest import ObjectFleet, Tree, content
 from tests.servers import Server
@@ -54,7 +55,7 @@ def test_a_store_without_conditional_writes_loses_nothing(silent: Server, tmp_pa
     (path,) = fleet.files("FORMAT")
     assert parse_format(path.read_bytes())["publish"] == "overwrite"
     collected = with_fresh_store(
-        fleet.settings("c"), lambda store: collect(store, apply=True, spare_seconds=0.0)
+        fleet.settings("c"), lambda store: collect(store, apply=True, min_age_seconds=0.0)
     )
     assert collected.problems == []
     assert fleet.cache("u").restore("all").files_written == len(made)

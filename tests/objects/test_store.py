@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from casinductor.cache import with_fresh_store
 from casinductor.errors import StoreUnavailable
-from casinductor.store.address import open_backend
-from casinductor.store.collection import collect
-from casinductor.store.compact import compact
-from casinductor.store.retention import Policy
+from casinductor.store.backends.address import open_backend
+from casinductor.store.maintain.collect import collect
+from casinductor.store.maintain.compact import compact
+from casinductor.store.maintain.retention import Policy
+from casinductor.store.opening import with_fresh_store
 from tests.conftest import ObjectFleet, Tree, content, exact
 from tests.servers import Server
 
@@ -70,12 +70,12 @@ def test_compaction_and_collection_leave_nothing_over(anywhere: ObjectFleet) -> 
     done = with_fresh_store(cache.settings, lambda store: compact(store, cache.id))
     assert done.manifests_replaced == 3
     assert len(fleet.files("*.manifest")) == 1
-    with_fresh_store(cache.settings, lambda s: collect(s, apply=True, spare_seconds=0.0))
+    with_fresh_store(cache.settings, lambda s: collect(s, apply=True, min_age_seconds=0.0))
     with_fresh_store(cache.settings, exact)
     assert fleet.cache("v").restore("all").files_written == len(made)
     gone = with_fresh_store(
         cache.settings,
-        lambda s: collect(s, Policy(max_bytes=0), apply=True, spare_seconds=0.0),
+        lambda s: collect(s, Policy(max_bytes=0), apply=True, min_age_seconds=0.0),
     )
     assert gone.packs == 1
     assert fleet.files("*.pack") == []

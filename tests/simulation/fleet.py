@@ -15,15 +15,17 @@ import pytest
 from casinductor.deadline import Deadline
 from casinductor.errors import CasinductorError
 from casinductor.inductor.fingerprint import worker_fingerprint
-from casinductor.restore import Restoration
-from casinductor.store import fetch, pack
-from casinductor.store.catalog import Catalog
-from casinductor.store.collection import collect
-from casinductor.store.compact import compact
-from casinductor.store.merge import merge
-from casinductor.store.names import CacheId
+from casinductor.job import Job
+from casinductor.restore.run import Restoration
+from casinductor.store.format import pack
+from casinductor.store.format.names import CacheId
+from casinductor.store.index.catalog import Catalog
+from casinductor.store.maintain.collect import collect
+from casinductor.store.maintain.compact import compact
+from casinductor.store.maintain.merge import merge
+from casinductor.store.read import fetch
 from casinductor.store.store import Store
-from casinductor.sync import Synchronization
+from casinductor.sync.run import Synchronization
 from tests.conftest import Tree, content, exact
 from tests.simulation.world import Client, SimulatedBackend, World
 
@@ -102,14 +104,8 @@ class Fleet:
         def work(store: Store, client: Client) -> dict[str, bytes]:
             there = content(self.local(worker))
             cache = CacheId(GPU, key)
-            Synchronization(
-                store,
-                cache,
-                str(self.local(worker)),
-                None,
-                self.fingerprint,
-                Deadline(None),
-            ).run()
+            job = Job(cache, str(self.local(worker)), self.fingerprint)
+            Synchronization(store, job, None).run()
             with contextlib.suppress(CasinductorError):
                 merge(store, cache, 2, Deadline(None))
             return there
@@ -123,9 +119,8 @@ class Fleet:
             root = self.folder / client.name.replace(" ", "-").replace("#", "-")
             root.mkdir()
             try:
-                restored = Restoration(
-                    store, CacheId(GPU, key), str(root), "all", self.fingerprint, Deadline(None)
-                ).run()
+                job = Job(CacheId(GPU, key), str(root), self.fingerprint)
+                restored = Restoration(store, job, "all").run()
                 return content(root), restored.report.lost
             finally:
                 shutil.rmtree(root, ignore_errors=True)
@@ -141,7 +136,7 @@ class Fleet:
         )
 
     def gc(self, grace: float | None = None, **options: Any) -> Client:
-        given = {"apply": True, "spare_seconds": 0.0, "max_unused": 0.0, **options}
+        given = {"apply": True, "min_age_seconds": 0.0, "max_unused": 0.0, **options}
         return self.start(
             "gc",
             lambda store, client: collect(store, grace=grace, wait=client.sleep, **given),

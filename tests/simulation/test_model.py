@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
-from casinductor import sync
-from casinductor.store import gc, publish, union
-from casinductor.store.names import CacheId, condemned
-from casinductor.store.publish import pack_is_there
+from casinductor.store.format.names import CacheId, condemned
+from casinductor.store.index import union
+from casinductor.store.maintain import protocol as gc
 from casinductor.store.store import Store
+from casinductor.store.write import publish
+from casinductor.store.write.publish import pack_is_there
+from casinductor.sync import run as sync
 from tests.simulation.fleet import GPU, Fleet, inline_threads
 from tests.simulation.model import LARGE, SAFE, UNSAFE, explore
 from tests.simulation.world import Client, World
@@ -146,6 +148,16 @@ def _is(client: Client, *wanted: str) -> bool:
     return client.call is not None and f"{client.call.verb} {client.call.name}".startswith(wanted)
 
 
+def until_over(client: Client) -> None:
+    """Let a sleep end."""
+    if _is(client, "sleep"):
+        client.grant()
+
+
+def die(client: Client) -> None:
+    client.grant("die")
+
+
 MOVES: dict[str, Callable[[Client], None]] = {
     "read": before("put packs/", "put manifests/"),
     "rely": before("put packs/", "put manifests/"),
@@ -155,13 +167,13 @@ MOVES: dict[str, Callable[[Client], None]] = {
     "list tombstones": until("list condemned/"),
     "check packs": until("size packs/", then_while="size packs/"),
     "tombstone": until("put condemned/", then_while="put condemned/"),
-    "wait": lambda client: client.grant() and None if _is(client, "sleep") else None,
+    "wait": until_over,
     "list": before("put", "delete", "sleep"),
     "copy": until("put packs/"),
     "handshake": before("put", "delete", "sleep"),
     "delete": until("delete packs/"),
     "lift": until("delete condemned/", then_while="delete condemned/"),
-    "die": lambda client: client.grant("die") and None,
+    "die": die,
 }
 
 
@@ -191,10 +203,10 @@ def test_the_real_code_survives_the_trace(name: str) -> None:
 
 
 def test_packs_before_tombstones_would_lose(monkeypatch: pytest.MonkeyPatch) -> None:
-    def conflicts(store: Store, packs: Iterable[tuple[str, int]]) -> set[str]:
+    def conflicts(store: Store, packs: Iterable[tuple[str, int]], *_: object) -> set[str]:
         named = list(packs)
         gone = {ulid for ulid, size in named if not pack_is_there(store, ulid, size)}
-        return gone | {ulid for ulid, _ in named} & store.condemned()
+        return gone | {ulid for ulid, _ in named} & store.marks.condemned()
 
     monkeypatch.setattr(publish, "conflicts", conflicts)
     assert replayed("packs before tombstones")
@@ -205,7 +217,7 @@ def test_lifting_a_tombstone_would_lose(monkeypatch: pytest.MonkeyPatch) -> None
 
     def evacuate(store: Store, packs: set[str], *rest: Any) -> Any:
         doomed = rest[0]
-        if gc.naming(store, packs) - doomed.keys():
+        if store.catalog.packs.naming(packs) - doomed.keys():
             for ulid in packs | doomed.keys():
                 store.backend.delete(condemned(ulid))
             packs.clear()
@@ -217,9 +229,9 @@ def test_lifting_a_tombstone_would_lose(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_no_tombstones_would_lose(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish, "conflicts", lambda store, packs: set())
-    monkeypatch.setattr(gc, "condemn", lambda store, ulids: store.condemned())
-    monkeypatch.setattr(gc, "look", lambda store: None)
+    monkeypatch.setattr(publish, "conflicts", lambda *_: set())
+    monkeypatch.setattr(gc, "condemn", lambda store, ulids: store.marks.condemned())
+    monkeypatch.setattr(gc, "require_all_manifests", lambda store: None)
     monkeypatch.setattr(gc, "evacuate", lambda *_: ({}, set()))
     assert replayed("mtime grace")
 
@@ -230,14 +242,13 @@ def test_a_grace_of_one_staleness_would_lose() -> None:
 
 def test_trusting_other_workers_would_lose(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sync, "bad_packs", lambda *_, **__: set())
-    monkeypatch.setattr(sync.Synchronization, "_relied_packs", lambda _: set())
+    monkeypatch.setattr(sync, "relied_packs", lambda *_: set())
     assert replayed("trusting other workers", dies="worker 0")
 
 
 def test_hiding_what_is_replaced_would_lose(monkeypatch: pytest.MonkeyPatch) -> None:
     def removed(catalog: Any, cache: CacheId) -> set[str]:
-        stands_for, _ = union.lineage(catalog, cache)
-        return set().union(*stands_for.values())
+        return set().union(*catalog.manifests.lineage(cache).stands_for.values())
 
     monkeypatch.setattr(union, "removed", removed)
     assert replayed("hiding what is replaced", dies="collector 0")

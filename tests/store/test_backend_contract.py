@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 
 from casinductor.errors import Damaged, NameTaken, ObjectMissing, StoreFull, StoreUnavailable
-from casinductor.store.address import open_backend
 from casinductor.store.backend import Backend
-from casinductor.store.filesystem import MODES, FilesystemBackend
+from casinductor.store.backends.address import open_backend
+from casinductor.store.backends.filesystem import MODES, FilesystemBackend
+from tests.needs import need_privilege
 from tests.servers import BUCKET, Server
 
 
 def filesystem(mode: str) -> Callable[[Path], Backend]:
-    return lambda folder: FilesystemBackend(folder / "store", mode)  # type: ignore[arg-type]
+    return lambda folder: FilesystemBackend(folder / "store", mode)
 
 
 def objects(scheme: str) -> Callable[[Path], Backend]:
@@ -245,8 +246,7 @@ class TestFilesystem:
         mount = tmp_path / "small"
         mount.mkdir()
         command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(mount)]
-        if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
-            pytest.skip("mounting a small tmpfs needs privileges")
+        need_privilege(command, "mounting a small tmpfs")
         try:
             backend = FilesystemBackend(mount / "store")
             backend.put("a/first", [b"x" * 1000])

@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
-from casinductor.cache import with_fresh_store
 from casinductor.errors import CacheNotFound, Damaged, StoreFormat
-from casinductor.store import names
-from casinductor.store.collection import CollectReport, collect
-from casinductor.store.compact import compact
-from casinductor.store.frame import blake3_digest
-from casinductor.store.removal import remove, undelete
-from casinductor.store.retention import Policy, last_use
+from casinductor.store.format import names
+from casinductor.store.format.frame import blake3_digest
+from casinductor.store.maintain.collect import CollectReport, collect
+from casinductor.store.maintain.compact import compact
+from casinductor.store.maintain.removal import remove, undelete
+from casinductor.store.maintain.retention import Policy, last_use
+from casinductor.store.maintain.rewrite import rewrite
+from casinductor.store.opening import with_fresh_store
 from casinductor.store.store import Store
 from tests.conftest import Fleet, Tree, content, exact
 
@@ -22,7 +23,7 @@ DAY = 86_400.0
 
 
 def gc(fleet: Fleet, policy: Policy | None = None, **options: Any) -> CollectReport:
-    given = {"apply": True, "spare_seconds": 0.0, "grace": 0.0, "max_unused": 0.0, **options}
+    given = {"apply": True, "min_age_seconds": 0.0, "grace": 0.0, "max_unused": 0.0, **options}
     return with_fresh_store(fleet.settings("gc"), lambda store: collect(store, policy, **given))
 
 
@@ -87,7 +88,7 @@ def test_caches_that_nobody_used_for_long_go(three: Fleet) -> None:
 @pytest.fixture
 def old_syncs(three: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pretend that the syncs themselves are old: only marks of use tell the age."""
-    from casinductor.store import retention
+    from casinductor.store.maintain import retention
 
     monkeypatch.setattr(retention, "ulid_ms", lambda ulid: 0)
 
@@ -142,7 +143,7 @@ def test_the_newest_syncs_of_a_cache(fleet: Fleet) -> None:
 def test_orphans_of_dead_syncs_go_and_young_ones_may_stay(three: Fleet) -> None:
     orphan = three.files("*.manifest")[0]
     orphan.unlink()
-    assert gc(three, spare_seconds=600.0, max_unused=1.0).packs == 0
+    assert gc(three, min_age_seconds=600.0, max_unused=1.0).packs == 0
     before = {path.stem for path in three.files("*.pack")}
     assert gc(three).packs == 1
     assert len(before - {path.stem for path in three.files("*.pack")}) == 1
@@ -194,7 +195,7 @@ def fleet_is_whole(fleet: Fleet) -> bool:
 
 def test_manifests_of_a_dead_compaction_go(three: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed after its manifest was published: both stand, nothing is hidden, gc takes the old."""
-    from casinductor.store import compact as module
+    from casinductor.store.maintain import compact as module
 
     cache = three.cache("c", "one")
     monkeypatch.setattr(module, "retire", lambda *_, **__: [])
@@ -256,12 +257,12 @@ def test_rm_hides_and_undelete_brings_back(three: Fleet) -> None:
 
 def test_rm_wins_over_a_compaction_that_began_before(three: Fleet) -> None:
     """Its manifest stands only for what was removed, so it is removed with it."""
-    from casinductor.store import compact as module
+    from casinductor.store.maintain import compact as module
 
     cache = three.cache("x", "two").id
 
     def compacting(store: Store) -> None:
-        real = module.rewrite
+        real = rewrite
 
         def slow(*args: Any, **kwargs: Any) -> Any:
             with_fresh_store(three.settings("y"), lambda other: remove(other, cache))

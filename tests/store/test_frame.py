@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from casinductor.errors import Damaged, StoreFormat
-from casinductor.store.frame import MAX_FRAME_BYTES, Codec, compress, decompress, seal, unseal
+from casinductor.store.format.frame import (
+    MAX_FRAME_BYTES,
+    Codec,
+    compress,
+    decompress,
+    seal,
+    unseal,
+)
 
 MAGIC = b"CASITEST"
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from casinductor.cache import with_fresh_store
 from casinductor.errors import Damaged, InvalidName
-from casinductor.store import journal
-from casinductor.store.collection import collect
-from casinductor.store.names import CacheId, parse_warmup
+from casinductor.store.format.names import CacheId, parse_warmup
+from casinductor.store.maintain.collect import collect
+from casinductor.store.opening import with_fresh_store
 from casinductor.store.store import Store
+from casinductor.store.write import journal
 from tests.conftest import Fleet, Tree
 
 CACHE = CacheId("H100", "model/v1")

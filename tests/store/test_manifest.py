@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from casinductor.errors import Damaged
-from casinductor.store.frame import seal
-from casinductor.store.manifest import (
+from casinductor.store.format.frame import seal
+from casinductor.store.format.manifest import (
     MAGIC,
     Artifact,
     BlobTable,
@@ -24,8 +24,8 @@ from casinductor.store.manifest import (
     decode,
     encode,
 )
-from casinductor.store.names import CacheId
-from casinductor.store.ulid import new_ulid
+from casinductor.store.format.names import CacheId
+from casinductor.store.format.ulid import new_ulid
 
 CACHE = CacheId("H100", "model/v1")
 

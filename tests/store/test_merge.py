@@ -7,15 +7,17 @@ import time
 
 import pytest
 
-from casinductor.cache import Cache, with_fresh_store
+from casinductor.cache import Cache
 from casinductor.deadline import Deadline
 from casinductor.store.backend import Listed
-from casinductor.store.collection import collect
-from casinductor.store.merge import merge
-from casinductor.store.names import CacheId
-from casinductor.store.relatives import MANIFESTS, _nearest, read_relatives
-from casinductor.store.store import Findings, Store
-from casinductor.store.ulid import new_ulid
+from casinductor.store.format.names import CacheId
+from casinductor.store.format.ulid import new_ulid
+from casinductor.store.index.manifests import ManifestId
+from casinductor.store.maintain.collect import collect
+from casinductor.store.maintain.merge import merge
+from casinductor.store.opening import with_fresh_store
+from casinductor.store.store import Store
+from casinductor.store.write.relatives import MANIFESTS, _nearest, read_relatives
 from tests.conftest import Fleet, Tree, content, exact
 
 NAMES = ["ab", "cd", "ef", "gh", "ij", "kl"]
@@ -44,7 +46,7 @@ def test_a_cache_stays_in_few_manifests_and_packs(any_fleet: Fleet) -> None:
     assert there.keys() == made.keys()
     assert all(there[p] == made[p] for p in made if "__grp__" not in p)
     with_fresh_store(
-        any_fleet.settings("c"), lambda store: collect(store, apply=True, spare_seconds=0.0)
+        any_fleet.settings("c"), lambda store: collect(store, apply=True, min_age_seconds=0.0)
     )
     with_fresh_store(any_fleet.settings("c"), exact)
     assert len(any_fleet.files("*.pack")) <= 3
@@ -80,7 +82,7 @@ def test_of_many_workers_one_is_elected(any_fleet: Fleet) -> None:
     cache = CacheId("H100", "model/v1")
 
     def attempt(store: Store) -> int:
-        store.refresh(cache.gpu, cache.key, Findings(), Deadline(None))
+        store.refresh(cache.gpu, cache.key)
         # Each believes what it saw before any other was done.
         store.refresh = lambda *_: 0  # type: ignore[method-assign,assignment]
         return merge(store, cache, 3, Deadline(None))
@@ -97,7 +99,7 @@ def test_a_claim_that_is_taken_is_respected(any_fleet: Fleet) -> None:
     oldest = min(path.stem for path in any_fleet.files("*.manifest"))
 
     def claimed(store: Store) -> int:
-        store.refresh(cache.gpu, cache.key, Findings(), Deadline(None))
+        store.refresh(cache.gpu, cache.key)
         for hour in (0, 1):
             store.backend.put(
                 cache.claim(oldest, int(time.time()) // 3600 + hour), [b"another worker's"]
@@ -128,12 +130,12 @@ def test_on_a_network_filesystem_the_old_ones_stay_a_while(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Readers with a stale listing find what it names; a later sync deletes them."""
-    monkeypatch.setattr("casinductor.store.filesystem.is_local", lambda path: False)
+    monkeypatch.setattr("casinductor.store.backends.filesystem.is_local", lambda path: False)
     made = publish(fleet, 3, NAMES[:3])
     assert len(fleet.files("*.manifest")) == 4
     stale = fleet.cache("v")
     assert stale.restore("all").files_written == len(made)
-    monkeypatch.setattr("casinductor.store.filesystem._NETWORK_STALENESS", 0.0)
+    monkeypatch.setattr("casinductor.store.backends.filesystem._NETWORK_STALENESS", 0.0)
     Tree(fleet.folder / "local/x", seed=9).model("zz")
     syncing(fleet, "x", 3).sync()
     assert len(fleet.files("*.manifest")) == 2
@@ -141,7 +143,7 @@ def test_on_a_network_filesystem_the_old_ones_stay_a_while(
 
 
 def test_a_removal_covers_what_was_merged(fleet: Fleet) -> None:
-    from casinductor.store.removal import remove
+    from casinductor.store.maintain.removal import remove
 
     publish(fleet, 3, NAMES[:3])
     cache = CacheId("H100", "model/v1")
@@ -154,7 +156,8 @@ def test_relatives_are_the_nearest_and_newest() -> None:
     keys = ["model-a/v1", "model-a/v2", "model-a/v2", "model-b/v1", "other"]
     ulids = [new_ulid() for _ in keys]
     listed = {
-        (CacheId("H100", key), ulid): Listed("x", 1) for key, ulid in zip(keys, ulids, strict=True)
+        ManifestId(CacheId("H100", key), ulid): Listed("x", 1)
+        for key, ulid in zip(keys, ulids, strict=True)
     }
     order = [(name.key, ulids.index(ulid)) for name, ulid in _nearest(cache, listed)]
     assert order == [
@@ -168,14 +171,13 @@ def test_a_sync_reads_a_bounded_number_of_others(fleet: Fleet) -> None:
         tree = Tree(fleet.folder / f"local/w{number}", seed=number)
         tree.kernel(f"{'abcdefghij'[number % 10]}{'klmno'[number // 10]}")
         fleet.cache(f"w{number}", f"m{number}/v1").sync()
-    findings = Findings()
 
-    def read(store: Store) -> set[str]:
-        read_relatives(store, CacheId("H100", "m7/v2"), findings, Deadline(None))
-        return {cache.key for cache, _ in store.catalog.known()}
+    def read(store: Store) -> list[str]:
+        read_relatives(store, CacheId("H100", "m7/v2"))
+        return [cache.key for cache, _ in store.catalog.manifests.known()]
 
     keys = with_fresh_store(fleet.settings("n"), read)
-    assert findings.manifests_read == MANIFESTS
+    assert len(keys) == MANIFESTS
     assert "m7/v1" in keys
     shared = Tree(fleet.folder / "local/w7b", seed=7)
     shared.kernel("hk")

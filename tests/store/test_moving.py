@@ -6,16 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from casinductor.cache import with_fresh_store
-from casinductor.deadline import Deadline
 from casinductor.errors import ObjectMissing
-from casinductor.store import names
-from casinductor.store.compact import compact
-from casinductor.store.fetch import Unusable
-from casinductor.store.filesystem import FilesystemBackend
-from casinductor.store.names import CacheId
-from casinductor.store.rewrite import Terms, rewrite
-from casinductor.store.store import Findings, Store
+from casinductor.store.backends.filesystem import FilesystemBackend
+from casinductor.store.format import names
+from casinductor.store.format.names import CacheId
+from casinductor.store.index.places import Unusable
+from casinductor.store.maintain.compact import compact
+from casinductor.store.maintain.rewrite import Terms, rewrite
+from casinductor.store.opening import with_fresh_store
+from casinductor.store.store import Store
 from tests.conftest import Fleet, Tree, content
 
 V1 = CacheId("H100", "model/v1")
@@ -31,8 +30,8 @@ def alike(fleet: Fleet, worker: str) -> Tree:
 
 def merge(store: Store, cache: CacheId) -> None:
     """One manifest for all, its blobs where they are."""
-    store.refresh(cache.gpu, cache.key, Findings(), Deadline(None))
-    old = {ulid for _, ulid in store.catalog.known(cache.gpu, cache.key)}
+    store.refresh(cache.gpu, cache.key)
+    old = {ulid for _, ulid in store.catalog.manifests.known(cache.gpu, cache.key)}
     rewrite(store, cache, old, Terms(Unusable(), lend=True))
     for ulid in old:
         store.backend.delete(cache.manifest(ulid))
@@ -118,7 +117,8 @@ def test_a_listing_is_repeated_while_manifests_move(
 ) -> None:
     alike(fleet, "w")
     fleet.cache("w").sync()
-    real, moves = FilesystemBackend.get, []
+    real = FilesystemBackend.get
+    moves: list[str] = []
 
     def get(self: FilesystemBackend, name: str, limit: int = 1 << 30) -> bytes:
         """A compaction replaces the manifest whenever it has been listed and not read."""
@@ -128,11 +128,10 @@ def test_a_listing_is_repeated_while_manifests_move(
         return real(self, name, limit)
 
     monkeypatch.setattr(FilesystemBackend, "get", get)
-    findings = Findings()
 
     def look(store: Store) -> int:
-        store.refresh(V1.gpu, V1.key, findings, Deadline(None))
-        return len(store.catalog.known(V1.gpu, V1.key))
+        store.refresh(V1.gpu, V1.key)
+        return len(store.catalog.manifests.known(V1.gpu, V1.key))
 
     assert with_fresh_store(fleet.settings("r"), look) == 1
     assert len(moves) == 20

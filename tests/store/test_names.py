@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from casinductor.errors import HostilePath, InvalidName
-from casinductor.store import names
-from casinductor.store.names import CacheId
-from casinductor.store.paths import check_mode, check_path
-from casinductor.store.ulid import is_ulid, new_ulid, ulid_ms
+from casinductor.store.format import names
+from casinductor.store.format.names import CacheId
+from casinductor.store.format.paths import check_mode, check_path
+from casinductor.store.format.ulid import is_ulid, new_ulid, ulid_ms
 
 
 @pytest.mark.parametrize(

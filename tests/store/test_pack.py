@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from casinductor.errors import Damaged
-from casinductor.store import pack as packs
-from casinductor.store.filesystem import FilesystemBackend
-from casinductor.store.frame import Codec, blake3_digest, decompress
-from casinductor.store.names import pack as pack_name
-from casinductor.store.pack import BREAK, Blob, read_footer, write_packs
+from casinductor.store.backends.filesystem import FilesystemBackend
+from casinductor.store.format import pack as packs
+from casinductor.store.format.frame import Codec, blake3_digest, decompress
+from casinductor.store.format.names import pack as pack_name
+from casinductor.store.format.pack import BREAK, Blob, read_footer, write_packs
 
 
 def blob(data: bytes) -> Blob:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from casinductor.store.parallel import at_once, beside
-from casinductor.store.sampling import some_of
+from casinductor.store.parallel import map_parallel, start_background
+from casinductor.store.sampling import sample_within_budget
 
 
 @pytest.mark.parametrize("most", [0, 1, 3, 50])
@@ -19,8 +19,8 @@ def test_results_come_in_order(most: int) -> None:
         time.sleep((number % 3) / 1000)
         return number * number
 
-    assert at_once(work, range(20), most) == [n * n for n in range(20)]
-    assert at_once(work, [], most) == []
+    assert map_parallel(work, range(20), most) == [n * n for n in range(20)]
+    assert map_parallel(work, [], most) == []
 
 
 def test_no_more_at_once_than_asked_for() -> None:
@@ -35,15 +35,15 @@ def test_no_more_at_once_than_asked_for() -> None:
         with guard:
             running -= 1
 
-    at_once(work, range(30), 4)
+    map_parallel(work, range(30), 4)
     assert 1 < peak <= 4
 
 
 def test_no_thread_where_none_is_asked_for() -> None:
     mine = threading.get_ident()
-    assert at_once(lambda _: threading.get_ident(), range(5), 1) == [mine] * 5
+    assert map_parallel(lambda _: threading.get_ident(), range(5), 1) == [mine] * 5
     seen: list[int] = []
-    beside(lambda: seen.append(threading.get_ident()), 1)(None)
+    start_background(lambda: seen.append(threading.get_ident()), 1)(None)
     assert seen == [mine]
 
 
@@ -58,7 +58,7 @@ def test_the_first_failure_is_raised_and_nothing_runs_on() -> None:
         return number
 
     with pytest.raises(RuntimeError, match="the third failed"):
-        at_once(work, range(1000), 2)
+        map_parallel(work, range(1000), 2)
     count = len(begun)
     assert count < 1000
     time.sleep(0.05)
@@ -67,22 +67,27 @@ def test_the_first_failure_is_raised_and_nothing_runs_on() -> None:
 
 def test_work_beside_is_waited_for() -> None:
     done = threading.Event()
-    wait = beside(lambda: (time.sleep(0.02), done.set()), 8)
+
+    def work() -> None:
+        time.sleep(0.02)
+        done.set()
+
+    wait = start_background(work, 8)
     wait(5.0)
     assert done.is_set()
 
 
 @given(st.lists(st.integers(1, 100)), st.integers(0, 20), st.integers(0, 500))
 def test_some_are_within_the_bounds(sizes: list[int], most: int, budget: int) -> None:
-    chosen = some_of(list(enumerate(sizes)), most, budget)
+    chosen = sample_within_budget(list(enumerate(sizes)), most, budget)
     assert len(chosen) == len(set(chosen)) <= most
     assert sum(sizes[n] for n in chosen[:-1]) <= budget
 
 
 def test_what_fits_is_all_chosen() -> None:
-    assert sorted(some_of([("a", 10), ("b", 20), ("c", 5)], 9, 35)) == ["a", "b", "c"]
+    assert sorted(sample_within_budget([("a", 10), ("b", 20), ("c", 5)], 9, 35)) == ["a", "b", "c"]
 
 
 def test_a_large_thing_is_looked_at_now_and_then() -> None:
-    looks = sum(some_of([("large", 1000)], 1, 100) == ["large"] for _ in range(5000))
+    looks = sum(sample_within_budget([("large", 1000)], 1, 100) == ["large"] for _ in range(5000))
     assert 350 < looks < 650  # a tenth; 7 standard deviations

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from casinductor.cache import with_fresh_store
 from casinductor.errors import Damaged
-from casinductor.store.check import CheckReport, check
-from casinductor.store.checked import Checked
-from casinductor.store.compact import compact
-from casinductor.store.pack import read_footer
-from casinductor.store.repair import RepairReport, repair
+from casinductor.store.format.pack import read_footer
+from casinductor.store.maintain.compact import compact
+from casinductor.store.opening import with_fresh_store
+from casinductor.store.verify.check import CheckReport, check
+from casinductor.store.verify.repair import RepairReport, repair
+from casinductor.store.verify.schedule import VerificationLog
 from tests.conftest import Fleet, Tree, content
 from tests.store.test_collection import gc
 from tests.test_damage import WAYS, another, offset, target
@@ -148,7 +148,7 @@ def test_reading_goes_on_where_it_was_left(fleet: Fleet, tmp_path: Path) -> None
     for number, name in enumerate(("ab", "cd", "ef", "gh")):
         Tree(fleet.folder / "local" / name, number).model(name)
         fleet.cache(name).sync()
-    memory = Checked(tmp_path / "memory")
+    memory = VerificationLog(tmp_path / "memory")
     seen: set[str] = set()
     for _ in range(4):
         report = checked(fleet, 0.2, memory=memory)
@@ -157,13 +157,13 @@ def test_reading_goes_on_where_it_was_left(fleet: Fleet, tmp_path: Path) -> None
         assert len(now) == len(seen) + 1
         seen = now
     memory.close()
-    memory = Checked(tmp_path / "memory")
+    memory = VerificationLog(tmp_path / "memory")
     order = memory.oldest_first(seen)
     checked(fleet, 0.2, memory=memory)
     assert memory.oldest_first(seen) == [*order[1:], order[0]]
     assert checked(fleet, 1.0, seconds=0.0, memory=memory).packs_read == 0
     (tmp_path / "memory").write_bytes(b"no database at all" * 100)
-    assert checked(fleet, 1.0, memory=Checked(tmp_path / "memory")).packs_read == 4
+    assert checked(fleet, 1.0, memory=VerificationLog(tmp_path / "memory")).packs_read == 4
 
 
 def test_check_changes_nothing(fleet: Fleet, whole: dict[str, bytes]) -> None:
@@ -177,8 +177,8 @@ def test_check_changes_nothing(fleet: Fleet, whole: dict[str, bytes]) -> None:
 
 
 def test_a_footer_that_lies_is_damage(fleet: Fleet, whole: dict[str, bytes]) -> None:
-    from casinductor.store.address import open_backend
-    from casinductor.store.pack import HEADER, _PackStream
+    from casinductor.store.backends.address import open_backend
+    from casinductor.store.format.pack import HEADER, _PackStream
 
     backend = open_backend(str(fleet.store))
     (pack,) = fleet.files("*.pack")

@@ -9,7 +9,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from casinductor.store.union import Version, resolve, winner
+from casinductor.store.index.groups import Version
+from casinductor.store.index.union import resolve, winner
 
 
 def version(group: str, origin: str, content: str, replaces: tuple[str, ...] = ()) -> Version:

@@ -13,7 +13,7 @@ from casinductor.errors import DeadlineExceeded
 from casinductor.inductor.directory import walk
 from casinductor.worker import snapshot as module
 from casinductor.worker.lock import directory_lock
-from casinductor.worker.ownership import Record, read_records, write_record
+from casinductor.worker.ownership import Ownership, read_records, write_record
 from casinductor.worker.snapshot import take_snapshot
 from tests.conftest import Tree
 
@@ -60,7 +60,7 @@ def test_a_mount_without_access_times(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_records_survive_and_damage_is_passed_over(tmp_path: Path) -> None:
-    record = Record("H100/m", {"a/b": ((1, 2, 3, 4), b"h" * 32)})
+    record = Ownership("H100/m", {"a/b": ((1, 2, 3, 4), b"h" * 32)})
     write_record(str(tmp_path), "aa", record)
     write_record(str(tmp_path), "bb", record)
     (tmp_path / ".casinductor/owners/bb").write_bytes(b"\xff\xff")
@@ -95,4 +95,4 @@ def test_stuck_work_is_left_behind_and_stopped() -> None:
 def test_errors_and_results_pass_through() -> None:
     assert bounded(lambda deadline: 7, Deadline(5)) == 7
     with pytest.raises(KeyError):
-        bounded(lambda deadline: {}["x"], Deadline(5))
+        bounded(lambda deadline: dict[str, int]()["x"], Deadline(5))

@@ -17,8 +17,13 @@ NEVER = Deadline(None)
 
 def test_files_appear_on_commit_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     placed: list[str] = []
-    replace = os.replace
-    monkeypatch.setattr(os, "replace", lambda a, b: (placed.append(str(b)), replace(a, b)))
+    real = os.replace
+
+    def replace(source: str, target: str) -> None:
+        placed.append(target)
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
     with staging(str(tmp_path)) as stage:
         stage.write(stage.add("x/late", 0o644, 5, 3), b"abc")
         stage.write(stage.add("x/early", 0o755, 0, 2), b"so")

@@ -35,20 +35,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.dir, prefix="casinductor-bench-") as name:
         folder = Path(name)
         corpus = trees.corpus(folder)
-        if corpus is None:
-            print(f"\nThe CUDA trees are not at {trees.CORPUS}: CPU trees only.")
         if options.large:
             what, rows = large.rows(folder / "large", options.caches)
             table(f"A large store ({what})", large.COLUMNS, rows)
             return
         if options.distance or options.fleet:
-            source = corpus / trees.BERT if corpus else trees.cpu_tree(folder)
+            source = corpus / trees.BERT
             far(source, folder, options)
             return
         if options.looks:
-            looks(list(corpus.iterdir()) if corpus else [], folder, options)
+            looks(list(corpus.iterdir()), folder, options)
             return
-        chosen = [corpus / trees.BERT, corpus / trees.UNET] if corpus else []
+        chosen = [corpus / name for name in (trees.BERT, trees.UNET) if (corpus / name).is_dir()]
+        if corpus / trees.UNET not in chosen:
+            print("\nWithout the UNet: CASINDUCTOR_CORPUS is not set, see tests/data/README.md.")
         if not options.no_torch:
             chosen.append(trees.cpu_tree(folder))
         for tree in chosen:
@@ -60,9 +60,9 @@ def main() -> None:
             versions = growth([corpus / t for t in trees.VERSIONS], folder / "versions", keys=True)
             table("Two versions of a model", columns, versions)
         starts()
-        looks(list(corpus.iterdir()) if corpus else chosen, folder, options)
+        looks(list(corpus.iterdir()), folder, options)
         if not options.no_scale:
-            source = corpus / trees.BERT if corpus else chosen[0]
+            source = corpus / trees.BERT
             rows = scale.rows(source, folder / "scale", [500, 5_000, 50_000], 2_000_000_000)
             columns = ["cache", "files", "bytes", "sync", "peak", "needed", "peak", "all", "peak"]
             table("Scale", columns, rows)

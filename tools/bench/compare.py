@@ -7,11 +7,14 @@ one), on fresh paths, and the same tree for both sides.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
-from casinductor.cache import Cache, with_store
+from casinductor.cache import Cache
+from casinductor.reports.transfer import SyncReport
 from casinductor.settings import Settings
-from casinductor.store.compact import compact
+from casinductor.store.maintain.compact import compact
+from casinductor.store.opening import with_store
 from tools.bench.measure import Pair, bytes_below, files_below, in_turns, megabytes, milliseconds
 from tools.bench.peer import Fal
 
@@ -126,7 +129,7 @@ class Comparison:
         cache.restore("all")
         state = self.fal.load(KEY, self.folder / "warm")
         runs = min(self.runs, 5)
-        prepared = {}
+        prepared: dict[int, Callable[[], SyncReport]] = {}
 
         def ours(number: int) -> None:
             uploaded.append(prepared[number]().bytes_uploaded)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from casinductor.cache import Cache
 from casinductor.settings import Settings
-from casinductor.store.address import open_backend
+from casinductor.store.backends.address import open_backend
 from tests import servers
 from tests.proxy import Proxy, proxied
 from tools.bench.measure import Pair, milliseconds

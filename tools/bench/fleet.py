@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from casinductor.cache import Cache
 from casinductor.settings import Settings
@@ -116,7 +117,7 @@ def row(tree: Path, folder: Path, workers: int = 1000, within: float = 10.0) -> 
     ]
 
 
-def _run(store: str, folder: Path, workers: int, within: float) -> list[dict[str, object]]:
+def _run(store: str, folder: Path, workers: int, within: float) -> list[dict[str, Any]]:
     root = str(Path(__file__).resolve().parents[2])
     environment = {**os.environ, "PYTHONPATH": root}
     begin, share = time.time() + 3.0, workers // _PROCESSES
@@ -135,6 +136,6 @@ def _run(store: str, folder: Path, workers: int, within: float) -> list[dict[str
 
 
 def _manifests(store: str) -> list[str]:
-    from casinductor.store.address import open_backend
+    from casinductor.store.backends.address import open_backend
 
     return [item.name for item in open_backend(store).list("manifests/H100/model/v1/")]

@@ -14,14 +14,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from casinductor.store.draft import Draft, NewGroup
-from casinductor.store.fetch import Unusable
-from casinductor.store.frame import blake3_digest
-from casinductor.store.manifest import Artifact, content_of
-from casinductor.store.names import CacheId
-from casinductor.store.pack import Blob
-from casinductor.store.publish import publish
+from casinductor.store.format.frame import blake3_digest
+from casinductor.store.format.manifest import Artifact, content_of
+from casinductor.store.format.names import CacheId
+from casinductor.store.format.pack import Blob
+from casinductor.store.index.places import Unusable
 from casinductor.store.store import Store
+from casinductor.store.write.draft import Draft, NewGroup
+from casinductor.store.write.publish import Source, publish
 from tools.bench.measure import megabytes
 
 COLUMNS = ["verb", "seconds", "peak memory"]
@@ -31,10 +31,11 @@ _KEYS_OF_A_MODEL = 10
 _VERB = """
 import json, re, sys, time
 from pathlib import Path
-from casinductor.cache import Cache, with_fresh_store, with_store
+from casinductor.cache import Cache
+from casinductor.store.opening import with_fresh_store, with_store
 from casinductor.settings import Settings
-from casinductor.store.collection import collect
-from casinductor.store.retention import Policy
+from casinductor.store.maintain.collect import collect
+from casinductor.store.maintain.retention import Policy
 from casinductor.store.stats import figures
 verb, store, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 settings = Settings(store=store, local_dir=folder / "local", gpu_type="H100",
@@ -57,7 +58,7 @@ elif verb == "gc":
 else:
     policy = Policy(keep=("H100/model-00??/*",), max_bytes=0)
     def sweep(store):
-        return collect(store, policy, apply=True, spare_seconds=0)
+        return collect(store, policy, apply=True, min_age_seconds=0)
     told = with_fresh_store(settings, sweep).packs
 seconds = time.perf_counter() - start
 peak = int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
@@ -74,8 +75,8 @@ fill(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
 
 def fill(address: str, first: int, count: int) -> None:
     """Publish caches ``first`` to ``first + count`` of a store."""
-    from casinductor.store.address import open_backend
-    from casinductor.store.catalog import Catalog
+    from casinductor.store.backends.address import open_backend
+    from casinductor.store.index.catalog import Catalog
 
     store = Store(open_backend(address), Catalog(None))
     store.prepare_to_write()
@@ -105,9 +106,7 @@ def _publish(store: Store, cache: CacheId, number: int) -> None:
         group = f"triton/0/{key}"
         content = content_of(hashes)
         groups.append(NewGroup(group, "triton", 3, content, {}, artifacts, [], {}))
-    publish(
-        store, cache, draft, iter(blobs), lambda: groups, root="/tmp/inductor-cache", producer={}
-    )
+    publish(store, cache, draft, Source(iter(blobs), lambda: groups, "/tmp/inductor-cache"))
 
 
 def rows(folder: Path, caches: int = 10_000) -> tuple[str, list[list[str]]]:

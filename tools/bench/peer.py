@@ -10,14 +10,14 @@ import contextlib
 import importlib.util
 import io
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 
 class Fal:
     """fal's load and sync on a store of its own below ``folder``."""
 
     def __init__(self, folder: Path) -> None:
-        self.module = load_module()
+        self.module: Any = load()  # its constants are set from outside
         self.store = folder / "zip"
         self.module.GLOBAL_INDUCTOR_CACHES_DIR = self.store
         self.module.PERSISTENT_TMP_DIR = folder / "zip-tmp"
@@ -37,7 +37,7 @@ class Fal:
         return sum(path.stat().st_size for path in self.store.rglob("*.zip"))
 
 
-def load_module() -> ModuleType:
+def load() -> Any:
     """``fal.toolkit.compilation`` by its file, as importing fal needs dozens of packages."""
     found = importlib.util.find_spec("fal")
     if found is None or found.origin is None:

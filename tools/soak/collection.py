@@ -17,17 +17,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from casinductor.store.catalog import Catalog
-from casinductor.store.collection import collect
-from casinductor.store.draft import Draft, NewGroup
-from casinductor.store.fetch import Unusable
-from casinductor.store.filesystem import FilesystemBackend
-from casinductor.store.frame import blake3_digest
-from casinductor.store.manifest import Artifact, content_of
-from casinductor.store.names import CacheId
-from casinductor.store.pack import Blob
-from casinductor.store.publish import publish
+from casinductor.store.backends.filesystem import FilesystemBackend
+from casinductor.store.format.frame import blake3_digest
+from casinductor.store.format.manifest import Artifact, content_of
+from casinductor.store.format.names import CacheId
+from casinductor.store.format.pack import Blob
+from casinductor.store.index.catalog import Catalog
+from casinductor.store.index.places import Unusable
+from casinductor.store.maintain.collect import collect
 from casinductor.store.store import Store
+from casinductor.store.write.draft import Draft, NewGroup
+from casinductor.store.write.publish import Source, publish
 from tools.soak.race import ROOT
 
 BLOB_BYTES = 600
@@ -59,7 +59,7 @@ def fill(folder: Path, blobs: int, packs: int) -> None:
             digest = content_of([(a.path, a.mode, a.path.encode()) for a in artifacts])
             return [NewGroup(f"group{number}", "module", 3, digest, {}, list(artifacts))]
 
-        publish(store, cache, draft, content(), groups, root="/tmp", producer={})
+        publish(store, cache, draft, Source(content(), groups, "/tmp"))
     names = sorted(folder.glob("manifests/*/*/*"))
     for path in names[::4]:
         path.unlink()
@@ -71,10 +71,10 @@ def measure(folder: Path) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as temporary:
         store = Store(FilesystemBackend(folder), Catalog(Path(temporary) / "catalog.db"))
         start = time.perf_counter()
-        said = collect(store, spare_seconds=0.0)
+        said = collect(store, min_age_seconds=0.0)
         looked = time.perf_counter() - start
         start = time.perf_counter()
-        done = collect(store, apply=True, spare_seconds=0.0)
+        done = collect(store, apply=True, min_age_seconds=0.0)
         applied = time.perf_counter() - start
         assert said.packs == done.packs > 0
         store.catalog.close()

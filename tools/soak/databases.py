@@ -3,7 +3,7 @@
 python -m tools.soak.databases --dir DIR [--python PYTHON] [--limit N]
 
 Invariant: a worker that restored gets exactly the hits of one whose directory was full all along,
-and equal outputs; no file is of a kind that casinductor does not know. Ends with status 1 otherwise.
+and equal outputs; no file is of a kind that casinductor does not know. Else ends with status 1.
 The interpreter needs torch, casinductor and what ``torch.testing`` imports (numpy, expecttest).
 """
 

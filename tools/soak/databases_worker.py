@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 
@@ -50,7 +51,7 @@ def operators(torch: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
 
     for number, op in enumerate(op_db):
         name = f"{number} {op.name} {op.variant_test_name}".strip()
-        yield name, lambda op=op: _operator(torch, op)
+        yield name, partial(_operator, torch, op)
 
 
 def _operator(torch: Any, op: Any) -> Any:
@@ -69,7 +70,7 @@ def modules(torch: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
     from torch.testing._internal.common_modules import module_db
 
     for number, info in enumerate(module_db):
-        yield f"{number} {info.name}", lambda info=info: _module(torch, info)
+        yield f"{number} {info.name}", partial(_module, torch, info)
 
 
 def _module(torch: Any, info: Any) -> Any:

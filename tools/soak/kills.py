@@ -20,11 +20,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from casinductor.cache import Cache, with_fresh_store
+from casinductor.cache import Cache
 from casinductor.settings import Settings
-from casinductor.store.collection import collect
-from casinductor.store.compact import compact
-from casinductor.store.gc import look, referenced
+from casinductor.store.maintain.collect import collect
+from casinductor.store.maintain.compact import compact
+from casinductor.store.maintain.protocol import require_all_manifests
+from casinductor.store.opening import with_fresh_store
 from casinductor.store.store import Store
 from tools.soak.race import ROOT, hashes, make_tree
 
@@ -32,9 +33,10 @@ VERBS = ("sync", "restore", "compact", "collect")
 CHILD = """
 import sys
 from pathlib import Path
-from casinductor.cache import Cache, with_fresh_store
-from casinductor.store.collection import collect
-from casinductor.store.compact import compact
+from casinductor.cache import Cache
+from casinductor.store.opening import with_fresh_store
+from casinductor.store.maintain.collect import collect
+from casinductor.store.maintain.compact import compact
 from tools.soak.kills import settings_of
 verb, folder, local = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 settings = settings_of(folder, local)
@@ -49,7 +51,7 @@ elif verb == "compact":
     with_fresh_store(settings, lambda store: compact(store, cache.id))
 else:
     with_fresh_store(settings, lambda store: collect(
-        store, apply=True, spare_seconds=0.0, max_unused=0.0))
+        store, apply=True, min_age_seconds=0.0, max_unused=0.0))
 print("done", flush=True)
 """
 
@@ -126,10 +128,10 @@ class Killing:
 
         def work(store: Store) -> tuple[int, int, int]:
             compact(store, cache.id)
-            collect(store, apply=True, spare_seconds=0.0, max_unused=0.0)
-            look(store)
-            extra = set(store.packs()) - referenced(store)
-            return len(extra), len(store.condemned()), len(store.catalog.known())
+            collect(store, apply=True, min_age_seconds=0.0, max_unused=0.0)
+            require_all_manifests(store)
+            extra = set(store.packs()) - store.catalog.packs.referenced()
+            return len(extra), len(store.marks.condemned()), len(store.catalog.manifests.known())
 
         extra, condemned, manifests = with_fresh_store(settings, work)
         self.verify()

@@ -17,16 +17,18 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from casinductor.cache import Cache, with_fresh_store
+from casinductor.cache import Cache
 from casinductor.errors import CasinductorError
 from casinductor.settings import Settings
-from casinductor.store.collection import collect
-from casinductor.store.compact import compact
-from casinductor.store.filesystem import FilesystemBackend
-from casinductor.store.frame import blake3_digest
+from casinductor.store.backends.filesystem import FilesystemBackend
+from casinductor.store.format.frame import blake3_digest
+from casinductor.store.maintain.collect import collect
+from casinductor.store.maintain.compact import compact
+from casinductor.store.opening import with_fresh_store
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMON = b"// the same kernel on every worker\n" * 400
@@ -169,9 +171,7 @@ def compactor(plan: Plan) -> None:
             plan.key(choose.randrange(plan.caches)), settings=plan.settings(Path("/none"))
         )
         try:
-            report = with_fresh_store(
-                cache.settings, lambda store, cache=cache: compact(store, cache.id)
-            )
+            report = with_fresh_store(cache.settings, partial(compact, cache=cache.id))
             note(plan, {"replaced": report.manifests_replaced, "lost": report.groups_lost})
         except CasinductorError as error:
             note(plan, {"failed": str(error)})
@@ -183,7 +183,7 @@ def collector(plan: Plan) -> None:
         try:
             report = with_fresh_store(
                 plan.settings(Path("/none")),
-                lambda store: collect(store, apply=True, spare_seconds=0.0, max_unused=0.3),
+                lambda store: collect(store, apply=True, min_age_seconds=0.0, max_unused=0.3),
             )
             note(plan, {"packs": report.packs, "problems": report.problems})
         except CasinductorError as error:
@@ -243,9 +243,9 @@ def _figures(plan: Plan) -> dict[str, Any]:
     settings = plan.settings(Path("/none"))
     for key in sorted(wanted):
         cache = Cache(key, settings=settings)
-        with_fresh_store(settings, lambda store, cache=cache: compact(store, cache.id))
+        with_fresh_store(settings, partial(compact, cache=cache.id))
     with_fresh_store(
-        settings, lambda store: collect(store, apply=True, spare_seconds=0.0, max_unused=0.0)
+        settings, lambda store: collect(store, apply=True, min_age_seconds=0.0, max_unused=0.0)
     )
     times = sorted(record["seconds"] for record in synced)
     return {

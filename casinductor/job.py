@@ -1,0 +1,31 @@
+"""A job: what one restore or sync of a worker is about, handed on as one value.
+
+Invariant: nothing in it changes while the work is done; only its deadline runs down.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from casinductor.deadline import UNLIMITED, Deadline
+from casinductor.inductor.fingerprint import Fingerprint
+from casinductor.reports.transfer import Progress, no_progress
+from casinductor.store.format.frame import blake3_digest
+from casinductor.store.format.names import CacheId
+
+
+@dataclass(frozen=True)
+class Job:
+    """``cache`` and the local directory ``root``, for a ``worker``, by a ``deadline``; ``progress``
+    is told the bytes done and the bytes in all.
+    """
+
+    cache: CacheId
+    root: str
+    worker: Fingerprint
+    deadline: Deadline = UNLIMITED
+    progress: Progress = no_progress
+
+    def record_name(self, url: str) -> str:
+        """The name of this cache's record of ownership in a local directory, by its store."""
+        return blake3_digest(f"{url}\0{self.cache}".encode()).hex()[:32]

@@ -1,0 +1,158 @@
+"""The truth about one warm-up: what hit, what missed, what was rebuilt although it hit.
+
+Invariant: ``graphs`` are torch's own counts; every other number was read off the local directory,
+and what could not be seen is None or said in ``notes``, never zero. Kept in the store as a sealed
+record (``docs/format.md``, "Warm-ups").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from casinductor.util.human import counted
+
+VERSION = 1
+
+
+class Rebuilt(msgspec.Struct, gc=False):
+    """Something that no missed graph accounts for: its path, kind, why, and the ``cause`` by which
+    ``inspect.causes`` gives advice.
+    """
+
+    path: str
+    kind: str
+    why: str = ""
+    cause: str = ""
+
+
+class Happened(msgspec.Struct, gc=False, omit_defaults=True):
+    """What happened to one graph; see :class:`casinductor.inductor.trace.Event`."""
+
+    cache: str
+    status: str
+    key: str
+    detail: str = ""
+    guard: str = ""
+    reason: str = ""
+
+
+@dataclass
+class WarmupReport:
+    """What a worker did between a restore and the sync after it.
+
+    ``graphs``: counts by ``fxgraph_hit``, ``fxgraph_miss``, ``fxgraph_bypass`` and the same for
+    ``aotautograd``. ``kernels_built``: C++ libraries and Triton kernels compiled, of which
+    ``rebuilt`` belong to no missed graph. ``tuned``: autotuning results written.
+    ``files_used``/``bytes_used`` of ``files_restored``/``bytes_restored`` were read (None where the
+    mount keeps no access times). ``saved_seconds``: compile times stored in the entries that hit;
+    ``spent_seconds``: those of the entries that this worker made. ``used`` and ``unused``: the
+    first 8 bytes of the contents of the groups that were restored, end to end. ``read``: paths of
+    the files that were read; not kept in the store. ``unknown_files`` of the local directory are
+    of no kind that this version knows and therefore not shared, the first of them ``unknown``.
+    """
+
+    cache: str
+    started_ms: int = 0
+    seconds: float = 0.0
+    graphs: dict[str, int] = field(default_factory=dict)
+    happened: list[Happened] = field(default_factory=list)
+    kernels_built: int = 0
+    rebuilt: list[Rebuilt] = field(default_factory=list)
+    tuned: int = 0
+    headers_built: int = 0
+    groups_restored: int = 0
+    files_restored: int = 0
+    bytes_restored: int = 0
+    files_used: int | None = None
+    bytes_used: int | None = None
+    saved_seconds: float = 0.0
+    spent_seconds: float = 0.0
+    refused: dict[str, int] = field(default_factory=dict)
+    lost: int = 0
+    traced: bool = False
+    notes: list[str] = field(default_factory=list)
+    worker: dict[str, Any] = field(default_factory=dict)
+    manifest: str | None = None
+    used: bytes = b""
+    unused: bytes = b""
+    read: list[str] = field(default_factory=list)
+    unknown_files: int = 0
+    unknown: list[str] = field(default_factory=list)
+
+    def count(self, status: str) -> int:
+        """fxgraph and aotautograd together: ``hit``, ``miss`` or ``bypass``."""
+        return sum(n for name, n in self.graphs.items() if name.endswith(f"_{status}"))
+
+    @property
+    def active(self) -> bool:
+        """Whether torch compiled or loaded anything, or could not."""
+        failed = self.worker.get("compiler") == ""
+        return bool(any(self.graphs.values()) or self.kernels_built or self.tuned or failed)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; the groups' contents as lists of hexadecimal digits."""
+        fields: dict[str, Any] = msgspec.to_builtins(self, builtin_types=(bytes,))
+        return {**fields, "used": split(self.used), "unused": split(self.unused)}
+
+    def summary(self) -> str:
+        """One line."""
+        parts = [f"{self._graphs('fxgraph')}, {self._graphs('aotautograd')}"]
+        parts.append(f"{counted(self.kernels_built, 'kernel')} built")
+        if self.rebuilt:
+            why = sorted({item.why for item in self.rebuilt if item.why})
+            parts[-1] += f", {len(self.rebuilt)} of them rebuilt" + (
+                f" ({'; '.join(why)})" if why else ""
+            )
+        if self.tuned:
+            parts.append(f"{counted(self.tuned, 'kernel')} tuned")
+        if self.headers_built:
+            parts.append("a precompiled header built")
+        if self.files_restored:
+            seen = "unknown how many" if self.files_used is None else f"{self.files_used:,}"
+            parts.append(f"{seen} of {self.files_restored:,} restored files read")
+        parts.append(
+            f"{self.saved_seconds:.1f} s of compiling saved, {self.spent_seconds:.1f} s spent"
+        )
+        parts += [f"{counted(n, 'group')} refused: {why}" for why, n in self.refused.items()]
+        parts += [f"{counted(self.lost, 'group')} lost to damage"] if self.lost else []
+        parts += [not_shared(self.unknown, self.unknown_files)] if self.unknown_files else []
+        return f"{self.cache}: " + "; ".join([*parts, *self.notes])
+
+    def _graphs(self, cache: str) -> str:
+        hit, miss, bypass = (self.graphs.get(f"{cache}_{s}", 0) for s in ("hit", "miss", "bypass"))
+        text = f"{cache} {hit} of {hit + miss + bypass} hit"
+        text += f", {miss} missed" if miss else ""
+        return text + (f", {bypass} bypassed" if bypass else "")
+
+
+def not_shared(paths: list[str], count: int) -> str:
+    """That ``count`` files are of no known kind, among them ``paths``: a new torch, a new file."""
+    named = ", ".join(paths[:3]) + (", …" if count > 3 else "")
+    verb = "is" if count == 1 else "are"
+    return f"{counted(count, 'file')} of no known kind {verb} not shared: {named}"
+
+
+def split(contents: bytes) -> list[str]:
+    """Eight-byte beginnings of contents as hexadecimal digits."""
+    return [contents[i : i + 8].hex() for i in range(0, len(contents), 8)]
+
+
+def to_record(report: WarmupReport) -> dict[str, Any]:
+    """The fields to store."""
+    fields: dict[str, Any] = msgspec.to_builtins(report, builtin_types=(bytes,))
+    del fields["read"]
+    return {"version": VERSION, **fields}
+
+
+def from_record(fields: dict[str, Any]) -> WarmupReport | None:
+    """A stored report; None for one of another version or shape, as old records are no harm."""
+    if fields.get("version") != VERSION:
+        return None
+    known = {name: value for name, value in fields.items() if name != "version"}
+    try:
+        return msgspec.convert(known, WarmupReport)
+    except (msgspec.ValidationError, TypeError, ValueError):
+        return None

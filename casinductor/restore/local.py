@@ -1,0 +1,95 @@
+"""What a local directory has already of what is wanted.
+
+Invariant: a file counts as there only if its content is what is wanted, as verified now or by an
+earlier restore that recorded its stamp.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import suppress
+
+from casinductor.inductor import triton
+from casinductor.inductor.directory import Found, Unstable, Walk, read_stable, stamp
+from casinductor.inductor.layout import Kind
+from casinductor.restore.plan import Task
+from casinductor.store.format.frame import blake3_digest
+from casinductor.store.index.groups import File, Version
+from casinductor.worker.ownership import StampTuple, read_records
+
+#: What was read within this hour may have been read by another worker that still counts on it.
+_LATELY_NS = 3_600 * 10**9
+
+
+class LocalFiles:
+    """The files below ``root`` and the content they were verified to have, by path.
+
+    ``kept`` counts files that differ from the cache's but are this worker's own and better;
+    ``restamped`` says that access times were set back.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.verified: dict[str, tuple[StampTuple, bytes]] = {}
+        self.kept = 0
+        self.restamped = False
+        for record in read_records(root).values():
+            self.verified.update(record.files)
+
+    def lacking(self, tasks: list[Task], walk: Walk) -> list[Task]:
+        """Of each task, the files to write; tasks with none drop out."""
+        found = ((task.version, self._lacking(task, walk)) for task in tasks)
+        return [Task(version, files) for version, files in found if files]
+
+    def _lacking(self, task: Task, walk: Walk) -> list[File]:
+        """A Triton directory whole or not at all, others file by file."""
+        lacking = [file for file in task.wanted if not self._has(file, task.version, walk)]
+        return task.wanted if lacking and task.version.kind == Kind.TRITON.value else lacking
+
+    def _has(self, file: File, version: Version, walk: Walk) -> bool:
+        found = walk.files.get(file.path)
+        if found is None or (found.mode & 0o100) != (file.mode & 0o100):
+            return False
+        known = self.verified.get(file.path)
+        if known is not None and tuple(known[0]) == tuple(found.stamp):
+            digest = known[1]
+        else:
+            digest = blake3_digest(self._content(found))
+            self.verified[file.path] = (found.stamp, digest)
+        if digest == file.hash:
+            self._forget_reads(found, digest)
+            return True
+        if version.kind == Kind.TUNING.value and _is_tuning(self._content(found)):
+            self.kept += 1  # this worker tuned by itself since
+            return True
+        return False
+
+    def _content(self, found: Found) -> bytes:
+        """A local file in the form it is stored in; unreadable or changing counts as empty."""
+        try:
+            data = read_stable(self.root, found)
+        except Unstable:
+            return b""
+        return triton.portable(found.path, data) if triton.is_group_file(found.path) else data
+
+    def _forget_reads(self, found: Found, digest: bytes) -> None:
+        """Set an old access time back, so that a read by this worker shows; what was read lately
+        may be another worker's of this machine that still counts on it.
+        """
+        modified = found.stamp.mtime
+        if not modified < found.atime < time.time_ns() - _LATELY_NS:
+            return
+        path = os.path.join(self.root, found.path)
+        with suppress(OSError):
+            os.utime(path, ns=(modified - 1, modified))
+            self.verified[found.path] = (stamp(os.lstat(path)), digest)
+            self.restamped = True
+
+
+def _is_tuning(data: bytes) -> bool:
+    try:
+        return isinstance(json.loads(data), dict)
+    except (ValueError, RecursionError):
+        return False

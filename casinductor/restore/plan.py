@@ -1,0 +1,83 @@
+"""What a worker wants of a cache: the groups that live for it, and their files.
+
+Invariant: all of one :class:`Wanted` was resolved from one state of the catalog, and nothing in it
+is hostile: paths, modes and kinds were checked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from casinductor.errors import HostilePath
+from casinductor.inductor.fingerprint import Fingerprint, refusal
+from casinductor.inductor.layout import classify, shared
+from casinductor.store.format.names import CacheId
+from casinductor.store.format.paths import check_mode, check_path
+from casinductor.store.index.catalog import Catalog
+from casinductor.store.index.groups import File, Version
+from casinductor.store.index.places import Unusable
+from casinductor.store.index.union import Union, resolve, versions
+from casinductor.store.read.health import lost_versions
+
+
+@dataclass
+class Task:
+    """One group to restore: the version that lives and those of its files that are wanted."""
+
+    version: Version
+    wanted: list[File]
+
+
+@dataclass
+class Wanted:
+    """``union``: what lives for this worker and can be had; ``own``: the paths of all its
+    artifacts, with their groups' contents; ``tasks``: groups with files to write; ``refused``:
+    groups by reason; ``lost``: groups whose blobs are missing or bad.
+    """
+
+    union: Union = field(default_factory=Union)
+    own: dict[str, bytes] = field(default_factory=dict)
+    tasks: list[Task] = field(default_factory=list)
+    refused: dict[str, int] = field(default_factory=dict)
+    lost: int = 0
+    empty: bool = False  # no manifest says anything
+
+
+def wanted_of(
+    catalog: Catalog, cache: CacheId, worker: Fingerprint, unusable: Unusable, *, needed: bool
+) -> Wanted:
+    """Resolve what ``worker`` may load; ``needed``: only files that a cache hit reads."""
+
+    def judge(demands: dict[str, object]) -> str | None:
+        return refusal(demands, worker)
+
+    with catalog.reading():
+        everything = versions(catalog, cache)
+        lost = lost_versions(catalog, everything, unusable)
+        union = resolve((v for v in everything if v.row not in lost), judge)
+        whole = resolve(everything, judge) if lost else union
+        result = Wanted(union, catalog.groups.paths(union.groups.values()), empty=not everything)
+        result.lost = len(whole.groups.keys() - union.groups.keys())
+        result.refused = {
+            why: len({version.id for version in those}) for why, those in union.refused.items()
+        }
+        members = catalog.groups.files(union.groups.values(), needed=needed)
+    for version in union.groups.values():
+        try:
+            files = [_checked(file, version) for file in members[version.row]]
+        except HostilePath as error:
+            result.refused[str(error)] = result.refused.get(str(error), 0) + 1
+            continue
+        if files:
+            result.tasks.append(Task(version, files))
+    return result
+
+
+def _checked(file: File, version: Version) -> File:
+    """``file``, if its path, mode and kind are what a cache may hold."""
+    check_path(file.path)
+    check_mode(file.mode, file.path)
+    place = classify(file.path)
+    if not shared(place, file.size) or place.kind is None or place.kind.value != version.kind:
+        raise HostilePath(f"path {file.path[:80]!r} is no {version.kind} artifact")
+    return file

@@ -1,0 +1,203 @@
+"""The names of everything in a store, and which cache keys and GPU types can be part of them.
+
+Invariant: a :class:`CacheId` that exists is safe to build paths and object names from, and two
+different ones never share a name. Layout: ``docs/format.md``, "Names".
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from casinductor.errors import InvalidName
+from casinductor.store.format.ulid import is_ulid
+
+FORMAT = "FORMAT"
+MANIFESTS = "manifests"
+PACKS = "packs"
+CONDEMNED = "condemned"
+QUARANTINE = "quarantine"
+USES = "uses"
+PROBES = "probes"
+WARMUPS = "warmups"
+CLAIMS = "claims"
+MANIFEST_SUFFIX = ".manifest"
+PACK_SUFFIX = ".pack"
+WARMUP_SUFFIX = ".warmup"
+MARK_SUFFIX = ".mark"
+
+_RESERVED = {MANIFESTS, PACKS, CONDEMNED, QUARANTINE, USES, PROBES, WARMUPS, CLAIMS, FORMAT}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_MAX_PART = 200
+_MAX_KEY = 900
+
+
+@dataclass(frozen=True, order=True)
+class CacheId:
+    """One cache: a GPU type and a cache key. Raises :class:`InvalidName` for unusable names."""
+
+    gpu: str
+    key: str
+
+    def __post_init__(self) -> None:
+        _check(self.gpu, "GPU type", slashes=False)
+        _check(self.key, "cache key", slashes=True)
+        if self.gpu in _RESERVED:
+            raise InvalidName(f"GPU type {self.gpu!r} is the name of a folder of the store")
+
+    def __str__(self) -> str:
+        return f"{self.gpu}/{self.key}"
+
+    @property
+    def manifests(self) -> str:
+        """The prefix of its manifests."""
+        return f"{MANIFESTS}/{self.gpu}/{self.key}/"
+
+    def manifest(self, ulid: str) -> str:
+        return f"{self.manifests}{ulid}{MANIFEST_SUFFIX}"
+
+    def use(self, day: str) -> str:
+        """The mark "restored on that day", ``day`` being ``yyyy-mm-dd``."""
+        return f"{USES}/{self.gpu}/{self.key}/{day}"
+
+    @property
+    def warmups(self) -> str:
+        """The prefix of its warm-up records."""
+        return f"{WARMUPS}/{self.gpu}/{self.key}/"
+
+    def warmup(self, ulid: str) -> str:
+        return f"{self.warmups}{ulid}{WARMUP_SUFFIX}"
+
+    def claim(self, ulid: str, hour: int) -> str:
+        """Elects one worker to merge manifests of which ``ulid`` is the oldest, in that hour."""
+        return f"{CLAIMS}/{self.gpu}/{self.key}/{ulid}-{hour}"
+
+    @property
+    def zip(self) -> str:
+        """Where fal.toolkit keeps this cache."""
+        return f"{self.gpu}/{self.key}.zip"
+
+
+def _check(text: str, what: str, *, slashes: bool) -> None:
+    shown = f"{what} {text[:80]!r}"
+    if not isinstance(text, str) or not text:
+        raise InvalidName(f"{what} is empty")
+    if len(text.encode("utf-8", "replace")) > _MAX_KEY:
+        raise InvalidName(f"{shown} is longer than {_MAX_KEY} bytes")
+    if _CONTROL.search(text):
+        raise InvalidName(f"{shown} contains a control character")
+    if "\\" in text or (not slashes and "/" in text):
+        raise InvalidName(f"{shown} contains {'a backslash' if slashes else 'a slash'}")
+    if text.startswith("/"):
+        raise InvalidName(f"{shown} is an absolute path")
+    for part in text.split("/"):
+        _check_part(part, shown)
+
+
+def _check_part(part: str, shown: str) -> None:
+    if not part or part.isspace():
+        raise InvalidName(f"{shown} has an empty part between slashes")
+    if part.startswith("."):
+        raise InvalidName(f"{shown} has a part that starts with a dot")
+    if part != part.strip():
+        raise InvalidName(f"{shown} has a part that starts or ends with a space")
+    if len(part.encode("utf-8", "replace")) > _MAX_PART:
+        raise InvalidName(f"{shown} has a part longer than {_MAX_PART} bytes")
+    for suffix in (MANIFEST_SUFFIX, WARMUP_SUFFIX):
+        if part.endswith(suffix):
+            raise InvalidName(f"{shown} has a part that ends in {suffix}")
+
+
+class Mark(NamedTuple):
+    """A mark of failed verification: against a pack, a frame of it at a byte offset, or a
+    manifest.
+    """
+
+    ulid: str
+    offset: int | None = None
+    manifest: bool = False
+
+    @property
+    def name(self) -> str:
+        suffix = MANIFEST_SUFFIX if self.manifest else ""
+        at = "" if self.offset is None else f"-{self.offset}"
+        return f"{QUARANTINE}/{self.ulid}{at}{suffix}{MARK_SUFFIX}"
+
+
+def parse_mark(name: str) -> Mark | None:
+    """The mark of this name; None for anything else."""
+    head, _, file = name.rpartition("/")
+    text = file.removesuffix(MARK_SUFFIX)
+    ulid, _, offset = text.removesuffix(MANIFEST_SUFFIX).partition("-")
+    if head != QUARANTINE or text == file or not is_ulid(ulid):
+        return None
+    at = int(offset) if offset.isdecimal() else None
+    mark = Mark(ulid, at, text.endswith(MANIFEST_SUFFIX))
+    return mark if mark.name == name else None
+
+
+def quarantined(ulid: str) -> str:
+    """Where a repair puts the bytes of a damaged manifest."""
+    return f"{QUARANTINE}/{ulid}{MANIFEST_SUFFIX}"
+
+
+def probe(ulid: str) -> str:
+    """An object by which a writer tries how to publish."""
+    return f"{PROBES}/{ulid}"
+
+
+def claim_hour(name: str) -> int | None:
+    """The hour since 1970 of a claim's name; None for anything else."""
+    hour = name.rpartition("-")[2]
+    return int(hour) if name.startswith(f"{CLAIMS}/") and hour.isdecimal() else None
+
+
+def parse_use(name: str) -> tuple[CacheId, str] | None:
+    """The cache and day (``yyyy-mm-dd``) of a mark of use; None for anything else."""
+    head, _, day = name.rpartition("/")
+    parts = head.split("/", 2)
+    if len(parts) != 3 or parts[0] != USES or not _DAY.fullmatch(day):
+        return None
+    try:
+        return CacheId(parts[1], parts[2]), day
+    except InvalidName:
+        return None
+
+
+def pack(ulid: str) -> str:
+    """``packs/<xx>/<ulid>.pack``; ``xx`` are the last two characters, which are random."""
+    return f"{PACKS}/{ulid[-2:].lower()}/{ulid}{PACK_SUFFIX}"
+
+
+def condemned(ulid: str) -> str:
+    return f"{CONDEMNED}/{ulid}"
+
+
+def parse_manifest(name: str) -> tuple[CacheId, str] | None:
+    """The cache and ULID of a manifest's name; None for anything else."""
+    return _parse(name, MANIFESTS, MANIFEST_SUFFIX)
+
+
+def parse_warmup(name: str) -> tuple[CacheId, str] | None:
+    """The cache and ULID of a warm-up record's name; None for anything else."""
+    return _parse(name, WARMUPS, WARMUP_SUFFIX)
+
+
+def _parse(name: str, folder: str, suffix: str) -> tuple[CacheId, str] | None:
+    head, _, file = name.rpartition("/")
+    parts = head.split("/", 2)
+    ulid = file.removesuffix(suffix)
+    if len(parts) != 3 or parts[0] != folder or file == ulid or not is_ulid(ulid):
+        return None
+    try:
+        return CacheId(parts[1], parts[2]), ulid
+    except InvalidName:
+        return None
+
+
+def parse_pack(name: str) -> str | None:
+    """The ULID of a pack's name; None for anything else."""
+    ulid = name.rpartition("/")[2].removesuffix(PACK_SUFFIX)
+    return ulid if is_ulid(ulid) and name == pack(ulid) else None

@@ -1,0 +1,300 @@
+"""Packs: immutable files of compressed frames of blobs, with a footer that describes them.
+
+Invariant: a pack is written in one pass with bounded memory, and its footer alone (found from its
+last bytes) tells every blob's hash and place, so a store can be rebuilt from its packs.
+Format: ``docs/format.md``, "Packs".
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import msgspec
+
+from casinductor.errors import Damaged
+from casinductor.store.backend import Backend
+from casinductor.store.format.frame import (
+    HASH_BYTES,
+    MAX_FRAME_BYTES,
+    Codec,
+    compress,
+    seal,
+    unseal,
+)
+from casinductor.store.format.names import pack as pack_name
+from casinductor.store.format.ulid import new_ulid
+
+HEADER = b"CASIPACK" + struct.pack("<HHI", 1, 0, 0)
+FOOTER_MAGIC = b"CASIFOOT"
+TRAILER = struct.Struct("<QQ8s")
+TRAILER_MAGIC = b"CASIEND\n"
+
+#: A pack is cut once its frames fill this many bytes.
+PACK_BYTES = 64 << 20
+#: Raw bytes of a frame: small for lz4 (a range to fetch), long for zstd (a window to match in).
+FRAME_BYTES = {Codec.LZ4: 1 << 20, Codec.ZSTD: 32 << 20, Codec.RAW: 1 << 20}
+#: Blobs are gathered over this many bytes and laid side by side with their likes.
+GATHER_BYTES = 8 << 20
+#: Longer runs of bytes are cut into blobs of this size, which bounds a restore's memory.
+MAX_BLOB_BYTES = 4 << 20
+#: The last bytes of a pack are asked for at once, as they often hold the whole footer.
+_TAIL_BYTES = 64 << 10
+#: A footer has 40 to 80 bytes for each blob; this is the one of a million blobs and more.
+MAX_FOOTER_BYTES = 256 << 20
+
+
+class Blob(NamedTuple):
+    """A run of bytes and its blake3 hash."""
+
+    hash: bytes
+    data: bytes
+
+
+#: Stands between blobs that must not share a frame: a default restore's, and the rest.
+BREAK = Blob(b"", b"")
+
+
+class Frame(NamedTuple):
+    """A compressed frame: where it lies in its pack, and its sizes in bytes."""
+
+    offset: int
+    stored: int
+    raw: int
+    codec: int
+
+
+class Spot(NamedTuple):
+    """Where a blob lies: index of its frame in the pack, offset in the raw frame, size."""
+
+    hash: bytes
+    frame: int
+    offset: int
+    size: int
+
+
+class Footer(msgspec.Struct, gc=False):
+    """What a pack says about itself; the four columns have one item for each blob.
+
+    ``outline``, in the last pack of a sync, is what its manifest says about groups, so that a lost
+    manifest can be made again; this module does not look into it.
+    """
+
+    ulid: str
+    frames: list[Frame]
+    hashes: bytes
+    frame: list[int]
+    offset: list[int]
+    size: list[int]
+    outline: bytes = b""
+
+    def spots(self) -> Iterator[Spot]:
+        for index, place in enumerate(zip(self.frame, self.offset, self.size, strict=True)):
+            yield Spot(self.hashes[index * HASH_BYTES : (index + 1) * HASH_BYTES], *place)
+
+
+_DECODER = msgspec.msgpack.Decoder(Footer)  # built at import, as two threads must not
+
+
+class WrittenPack(NamedTuple):
+    """A published pack: its ULID, its size in bytes, its frames and blobs."""
+
+    ulid: str
+    size: int
+    frames: list[Frame]
+    spots: list[Spot]
+
+
+#: Given the hashes of the blobs in the last pack, the outline to put into its footer.
+Outliner = Callable[[list[bytes]], bytes]
+
+
+def write_packs(
+    backend: Backend,
+    blobs: Iterator[Blob],
+    codec: Codec,
+    level: int = 12,
+    outline: Outliner | None = None,
+) -> Iterator[WrittenPack]:
+    """Publish all blobs in packs of about :data:`PACK_BYTES`, in order of arrival by and large.
+
+    Memory: :data:`GATHER_BYTES` of blobs and two frames. Blobs are drawn while a pack is written,
+    so an error in ``blobs`` publishes nothing of that pack.
+    """
+    laid = side_by_side(blobs)
+    first = _next_blob(laid)
+    while first is not None:
+        ulid, stream = new_ulid(), _PackStream(codec, level)
+        size = backend.put(pack_name(ulid), stream.write(ulid, first, laid, outline))
+        yield WrittenPack(ulid, size, stream.frames, stream.spots)
+        first = stream.following
+
+
+def _next_blob(blobs: Iterator[Blob]) -> Blob | None:
+    return next((blob for blob in blobs if blob is not BREAK), None)
+
+
+def side_by_side(blobs: Iterable[Blob]) -> Iterator[Blob]:
+    """Reorder within :data:`GATHER_BYTES` so that blobs of one format and size are neighbours.
+
+    lz4 looks back 64 KiB only; kernels' PTX, cubins and JSON by turns hide their likeness from it
+    (measured: 13 % smaller on the corpus's UNet, ``docs/benchmarks.md``).
+    """
+    gathered: list[Blob] = []
+    size = 0
+    for blob in blobs:
+        if blob is not BREAK:
+            gathered.append(blob)
+            size += len(blob.data)
+        if size >= GATHER_BYTES or blob is BREAK:
+            yield from sorted(gathered, key=_likeness)
+            gathered, size = [], 0
+        if blob is BREAK:
+            yield blob
+    yield from sorted(gathered, key=_likeness)
+
+
+def _likeness(blob: Blob) -> tuple[bytes, int]:
+    return blob.data[:8], len(blob.data)
+
+
+class _PackStream:
+    """Writes one pack; a helper thread compresses a frame while the next one is filled."""
+
+    def __init__(self, codec: Codec, level: int) -> None:
+        self.codec = codec
+        self.level = level
+        self.frames: list[Frame] = []
+        self.spots: list[Spot] = []
+        self.following: Blob | None = None
+        self._offset = len(HEADER)
+
+    def write(
+        self, ulid: str, first: Blob, blobs: Iterator[Blob], outline: Outliner | None
+    ) -> Iterator[bytes]:
+        yield HEADER
+        with ThreadPoolExecutor(1, "casinductor-compress") as pool:
+            waiting: deque[tuple[int, Future[bytes]]] = deque()
+            for raw in self._raw_frames(first, blobs):
+                waiting.append((len(raw), pool.submit(compress, self.codec, raw, self.level)))
+                if len(waiting) > 1:
+                    yield self._stored(*waiting.popleft())
+            while waiting:
+                yield self._stored(*waiting.popleft())
+        self.following = _next_blob(blobs)
+        hashes = [spot.hash for spot in self.spots]
+        last = outline is not None and self.following is None
+        yield from self._end(ulid, hashes, outline(hashes) if outline and last else b"")
+
+    def _raw_frames(self, first: Blob, blobs: Iterator[Blob]) -> Iterator[bytes]:
+        """Fill frames until the blobs end or the pack is large enough."""
+        parts, size, index = [first.data], len(first.data), 0
+        self.spots.append(Spot(first.hash, 0, 0, size))
+        while self._offset < PACK_BYTES and (blob := next(blobs, None)) is not None:
+            if parts and (blob is BREAK or size + len(blob.data) > FRAME_BYTES[self.codec]):
+                yield b"".join(parts)
+                parts, size, index = [], 0, index + 1
+            if blob is BREAK:
+                continue
+            self.spots.append(Spot(blob.hash, index, size, len(blob.data)))
+            parts.append(blob.data)
+            size += len(blob.data)
+        if parts:
+            yield b"".join(parts)
+
+    def _stored(self, raw_bytes: int, pending: Future[bytes]) -> bytes:
+        stored = pending.result()
+        self.frames.append(Frame(self._offset, len(stored), raw_bytes, self.codec))
+        self._offset += len(stored)
+        return stored
+
+    def _end(self, ulid: str, hashes: list[bytes], outline: bytes) -> Iterator[bytes]:
+        footer = Footer(
+            ulid,
+            self.frames,
+            b"".join(hashes),
+            [spot.frame for spot in self.spots],
+            [spot.offset for spot in self.spots],
+            [spot.size for spot in self.spots],
+            outline,
+        )
+        sealed = seal(FOOTER_MAGIC, msgspec.msgpack.encode(footer))
+        yield sealed
+        yield TRAILER.pack(self._offset, len(sealed), TRAILER_MAGIC)
+
+
+def read_footer(backend: Backend, ulid: str, size: int) -> Footer:
+    """The footer of a pack of ``size`` bytes. Raises :class:`Damaged` if it is not whole."""
+    payload = read_end(backend, ulid, size)
+    try:
+        footer = _DECODER.decode(payload)
+        _check_footer(footer, size)
+    except (msgspec.MsgspecError, RecursionError, ValueError, IndexError) as error:
+        raise Damaged(f"the footer of pack {ulid} cannot be used: {error}") from error
+    if footer.ulid != ulid:
+        raise Damaged(f"pack {ulid} says that it is pack {footer.ulid[:40]!r}")
+    return footer
+
+
+def _check_footer(footer: Footer, size: int) -> None:
+    """Raise ValueError or IndexError where a number leaves its bounds."""
+    count = len(footer.size)
+    if not count * HASH_BYTES == len(footer.hashes) or not (
+        count == len(footer.frame) == len(footer.offset)
+    ):
+        raise ValueError("its columns differ in length")
+    for frame in footer.frames:
+        if not (0 <= frame.offset <= size - frame.stored and 0 <= frame.raw <= MAX_FRAME_BYTES):
+            raise ValueError("a frame is out of bounds")
+        if not 0 <= frame.stored <= 2 * MAX_FRAME_BYTES:
+            raise ValueError("a frame is too large")
+    for index, offset, length in zip(footer.frame, footer.offset, footer.size, strict=True):
+        if index < 0 or offset < 0 or not 0 < length <= MAX_BLOB_BYTES:
+            raise ValueError("a blob is out of bounds")
+        if offset + length > footer.frames[index].raw:
+            raise ValueError("a blob leaves its frame")
+
+
+def read_trailer(backend: Backend, ulid: str, size: int) -> tuple[int, int]:
+    """Offset and size of the footer of a pack of ``size`` bytes, from its last 24 bytes alone.
+
+    Raises :class:`Damaged` if they are not those of a pack of this size.
+    """
+    if size < len(HEADER) + TRAILER.size:
+        raise Damaged(f"pack {ulid} of {backend.url} has {size} bytes, too few for a pack")
+    ranges = [(size - TRAILER.size, TRAILER.size)]
+    return _parse_trailer(
+        next(iter(backend.get_ranges(pack_name(ulid), ranges))), backend, ulid, size
+    )
+
+
+def _parse_trailer(data: bytes, backend: Backend, ulid: str, size: int) -> tuple[int, int]:
+    offset, length, magic = TRAILER.unpack(data)
+    where = f"pack {ulid} of {backend.url}"
+    if magic != TRAILER_MAGIC or offset + length + TRAILER.size != size:
+        raise Damaged(f"{where} has a damaged end")
+    if length > MAX_FOOTER_BYTES:
+        raise Damaged(f"{where} announces a footer of {length} bytes")
+    return offset, length
+
+
+def read_end(backend: Backend, ulid: str, size: int) -> bytes:
+    """The footer's encoded fields, whose first is the pack's name; raises :class:`Damaged`."""
+    name = pack_name(ulid)
+    where = f"pack {ulid} of {backend.url}"
+    if size < len(HEADER) + TRAILER.size:
+        raise Damaged(f"{where} has {size} bytes, too few for a pack")
+    ahead = min(size, _TAIL_BYTES)
+    tail = next(iter(backend.get_ranges(name, [(size - ahead, ahead)])))
+    offset, length = _parse_trailer(tail[-TRAILER.size :], backend, ulid, size)
+    if offset >= size - ahead:
+        sealed = tail[offset - (size - ahead) : -TRAILER.size]
+    else:
+        sealed = next(iter(backend.get_ranges(name, [(offset, length)])))
+    payload = unseal(FOOTER_MAGIC, sealed, f"the footer of {where}")
+    if ulid.encode() not in payload[:64]:
+        raise Damaged(f"{where} is another pack")
+    return payload

@@ -1,0 +1,108 @@
+"""Sums over the catalog: what is visible in a store, counted.
+
+Invariant: what removals cover is in no figure.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from casinductor.store.format.names import CacheId
+from casinductor.store.index.manifests import Manifests
+from casinductor.store.index.union import covered
+
+_VISIBLE = (
+    " WHERE (?1 IS NULL OR m.gpu = ?1) AND (?2 IS NULL OR m.key = ?2)"
+    " AND m.ulid NOT IN (SELECT ulid FROM temp.hidden)"
+)
+
+
+class Counts(NamedTuple):
+    """Of one cache or a store: visible manifests and caches, versions of groups, artifacts and
+    their bytes, bytes of distinct blobs, and distinct packs.
+    """
+
+    manifests: int
+    caches: int
+    groups: int
+    artifacts: int
+    logical_bytes: int
+    unique_bytes: int
+    packs: int
+
+
+class CacheCounts(NamedTuple):
+    """One cache: ``synced_ms`` is when its newest manifest was made (Unix time)."""
+
+    gpu: str
+    key: str
+    manifests: int
+    groups: int
+    artifacts: int
+    logical_bytes: int
+    synced_ms: int
+
+
+class CatalogFigures:
+    """Sums over the catalog behind ``connection``."""
+
+    def __init__(self, connection: sqlite3.Connection, manifests: Manifests) -> None:
+        self._db = connection
+        self._manifests = manifests
+
+    def counts(self, cache: CacheId | None) -> Counts:
+        """Of one cache or the store; blobs must have been indexed."""
+        self._hide_removed()
+        scope = (cache.gpu, cache.key) if cache else (None, None)
+        manifests, caches = self._one(
+            f"SELECT COUNT(*), COUNT(DISTINCT m.gpu || '/' || m.key) FROM manifest m{_VISIBLE}",
+            scope,
+        )
+        groups, artifacts, logical = self._one(
+            "SELECT COUNT(DISTINCT g.id), COUNT(a.path), COALESCE(SUM(a.size), 0) FROM manifest m"
+            f" JOIN grp g ON g.manifest = m.id JOIN artifact a ON a.grp = g.id{_VISIBLE}",
+            scope,
+        )
+        (unique,) = self._one(
+            "SELECT COALESCE(SUM(size), 0) FROM (SELECT DISTINCT b.hash, b.size FROM blob b"
+            f" JOIN manifest m ON m.id = b.manifest{_VISIBLE})",
+            scope,
+        )
+        (packs,) = self._one(
+            "SELECT COUNT(DISTINCT p.ulid) FROM pack p JOIN manifest m ON m.id = p.manifest"
+            f"{_VISIBLE}",
+            scope,
+        )
+        return Counts(manifests, caches, groups, artifacts, logical, unique, packs)
+
+    def by_cache(self, gpu: str | None) -> list[CacheCounts]:
+        """All caches, or those of one GPU type, by name."""
+        self._hide_removed()
+        rows = self._db.execute(
+            "SELECT m.gpu, m.key, COUNT(DISTINCT m.id), COUNT(DISTINCT g.id), COUNT(a.path),"
+            " COALESCE(SUM(a.size), 0), MAX(m.created_ms) FROM manifest m"
+            " LEFT JOIN grp g ON g.manifest = m.id LEFT JOIN artifact a ON a.grp = g.id"
+            f"{_VISIBLE} GROUP BY m.gpu, m.key ORDER BY m.gpu, m.key",
+            (gpu, None),
+        )
+        return [CacheCounts(*row) for row in rows]
+
+    def _one(self, query: str, scope: tuple[str | None, str | None]) -> tuple[int, ...]:
+        return tuple(map(int, self._db.execute(query, scope).fetchone()))
+
+    def _hide_removed(self) -> None:
+        """Fill the temporary table ``hidden`` with removals and what they cover."""
+        hidden: set[str] = set()
+        for cache in self._manifests.replacing():
+            lineage = self._manifests.lineage(cache)
+            hidden |= lineage.removals | covered(lineage)
+        self._fill_hidden(hidden)
+
+    def _fill_hidden(self, hidden: Iterable[str]) -> None:
+        self._db.execute("CREATE TEMP TABLE IF NOT EXISTS hidden(ulid TEXT PRIMARY KEY)")
+        self._db.execute("DELETE FROM temp.hidden")
+        self._db.executemany(
+            "INSERT OR IGNORE INTO temp.hidden VALUES (?)", ((ulid,) for ulid in hidden)
+        )

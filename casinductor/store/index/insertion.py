@@ -1,0 +1,114 @@
+"""Writes one manifest into the tables of a catalog.
+
+Invariant: a manifest is in the tables as a whole, each of its groups sealed by a checksum over the
+rows of its artifacts.
+"""
+
+from __future__ import annotations
+
+import json
+import marshal
+import sqlite3
+from array import array
+from typing import Any
+
+from casinductor.store.format.frame import blake3_digest
+from casinductor.store.format.manifest import Artifact, Group, Manifest
+
+Row = tuple[Any, ...]
+
+
+def insert_manifest(db: sqlite3.Connection, manifest: Manifest, size: int) -> None:
+    """Insert a manifest of ``size`` stored bytes, in the caller's transaction; one that is there
+    already is left as it is.
+    """
+    cursor = db.execute(
+        "INSERT OR IGNORE INTO manifest(gpu, key, ulid, created_ms, root, producer, size)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            manifest.gpu,
+            manifest.key,
+            manifest.ulid,
+            manifest.created_ms,
+            manifest.root,
+            json.dumps(manifest.producer),
+            size,
+        ),
+    )
+    if cursor.rowcount == 1 and cursor.lastrowid is not None:
+        _insert_tables(db, manifest, cursor.lastrowid)
+        _insert_groups(db, manifest, cursor.lastrowid)
+
+
+def _insert_tables(db: sqlite3.Connection, manifest: Manifest, row: int) -> None:
+    many = db.executemany
+    many("INSERT OR IGNORE INTO replaced VALUES (?, ?)", ((row, u) for u in manifest.replaced))
+    many(
+        "INSERT INTO requirement VALUES (?, ?, ?)",
+        ((row, i, json.dumps(d, sort_keys=True)) for i, d in enumerate(manifest.requirements)),
+    )
+    many(
+        "INSERT INTO pack VALUES (?, ?, ?, ?)",
+        ((row, i, p.ulid, p.size) for i, p in enumerate(manifest.packs)),
+    )
+    many(
+        "INSERT INTO frame VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            (row, i, f.pack, f.offset, f.stored, f.raw, f.codec)
+            for i, f in enumerate(manifest.frames)
+        ),
+    )
+    table = manifest.blobs
+    columns = (array("Q", c).tobytes() for c in (table.frame, table.offset, table.size))
+    db.execute("INSERT INTO blobs VALUES (?, ?, ?, ?, ?, 0)", (row, table.hashes, *columns))
+
+
+def _insert_groups(db: sqlite3.Connection, manifest: Manifest, manifest_row: int) -> None:
+    first = _next_group(db)
+    group_rows, artifact_rows = [], []
+    for row, group in enumerate(manifest.groups, first):
+        artifacts = sorted(_artifact_row(row, a, manifest) for a in group.artifacts)
+        artifact_rows += artifacts
+        group_rows.append(_group_row(row, manifest_row, group, artifacts))
+    db.executemany(f"INSERT INTO grp VALUES ({','.join('?' * 12)})", group_rows)
+    db.executemany("INSERT OR REPLACE INTO artifact VALUES (?, ?, ?, ?, ?, ?, ?)", artifact_rows)
+
+
+def _next_group(db: sqlite3.Connection) -> int:
+    """A row id that no group ever had (sqlite.org/autoinc.html)."""
+    found = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'grp'").fetchone()
+    return int(found[0]) + 1 if found else 1
+
+
+def _artifact_row(group: int, artifact: Artifact, manifest: Manifest) -> Row:
+    return (
+        group,
+        artifact.path,
+        artifact.mode,
+        artifact.size,
+        artifact.hash or manifest.blobs.hash(artifact.blobs[0]),
+        int(artifact.needed),
+        array("I", artifact.blobs).tobytes(),
+    )
+
+
+def _group_row(row: int, manifest: int, group: Group, artifacts: list[Row]) -> Row:
+    return (
+        row,
+        manifest,
+        group.id,
+        group.kind,
+        group.rank,
+        group.origin,
+        group.content,
+        group.requires,
+        b"".join(group.replaces),
+        json.dumps(group.about),
+        row_seal([artifact[1:] for artifact in artifacts]),
+        row_seal([artifact[1:] for artifact in artifacts if artifact[5]]),
+    )
+
+
+def row_seal(artifacts: list[Row]) -> bytes:
+    """A checksum of 16 bytes over a group's artifact rows, without their group id."""
+    return blake3_digest(marshal.dumps(artifacts, 2))[:16]

@@ -1,0 +1,75 @@
+"""Opens a store with the catalog that this machine keeps of it, and tries again where that fails.
+
+Invariant: whatever becomes of the catalog (damage, a lock, another process that changes it), the
+work is done on one that is good, and no fault of a catalog leaves here.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from casinductor.errors import CatalogChanged, CatalogDamaged, Damaged
+from casinductor.settings import Settings, default_state_dir
+from casinductor.store.backends.address import open_backend
+from casinductor.store.index.catalog import Catalog, catalog_path
+from casinductor.store.store import Store
+
+T = TypeVar("T")
+#: How often work begins again because another process changed the catalog under it.
+_TRIES = 3
+
+
+def with_store(settings: Settings, work: Callable[[Store], T], seconds: float | None = None) -> T:
+    """Run ``work``, which has ``seconds`` in all, on the store.
+
+    It begins again on an empty catalog where this machine's is damaged, and on one in memory where
+    other processes keep it locked or go on changing it. Raises what ``work`` raises.
+    """
+    backend = open_backend(settings.store, seconds)
+    catalog = Catalog(state_path(settings, backend.url))
+    try:
+        for _ in range(_TRIES):
+            try:
+                return work(Store(backend, catalog))
+            except CatalogChanged:
+                continue
+            except (sqlite3.Error, CatalogDamaged) as error:
+                if _is_locked(error):
+                    break
+                catalog.discard()
+        catalog.close()
+        catalog = Catalog(None)
+        return work(Store(backend, catalog))
+    except (sqlite3.Error, CatalogDamaged, CatalogChanged) as error:
+        raise Damaged(f"the catalog of {backend.url} cannot be used: {error}") from error
+    finally:
+        catalog.close()
+
+
+def with_fresh_store(settings: Settings, work: Callable[[Store], T]) -> T:
+    """Run ``work`` on the store with a catalog read anew: what decides on deletions believes no
+    file that lay on this machine.
+    """
+    backend = open_backend(settings.store)
+    with tempfile.TemporaryDirectory(prefix="casinductor-catalog-") as folder:
+        catalog = Catalog(Path(folder) / "catalog.db")
+        try:
+            return work(Store(backend, catalog))
+        finally:
+            catalog.close()
+
+
+def state_path(settings: Settings, url: str) -> Path | None:
+    """Where this machine keeps the catalog of the store at ``url``; None where it cannot."""
+    return catalog_path(settings.state_dir or default_state_dir(), url)
+
+
+def _is_locked(error: Exception) -> bool:
+    """Whether other processes are busy with the catalog (SQLITE_BUSY, SQLITE_LOCKED), which is no
+    damage; Python 3.10 has no code for it.
+    """
+    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)

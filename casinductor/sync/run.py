@@ -1,0 +1,209 @@
+"""One sync, from the walk of a local directory to the acknowledgement of what it published.
+
+Invariant: only groups that are whole and at rest are published, each once per cache however many
+workers made it; what is acknowledged is durable and cannot be lost by any other worker.
+"""
+
+from __future__ import annotations
+
+from casinductor.errors import StoreUnavailable
+from casinductor.inductor.directory import Walk, walk
+from casinductor.inductor.fingerprint import refusal
+from casinductor.inductor.graphs import Graphs
+from casinductor.inductor.layout import ENTRY_KINDS
+from casinductor.job import Job
+from casinductor.reports.transfer import SyncReport
+from casinductor.store.index.places import NamedPack, Unusable
+from casinductor.store.index.union import Union, resolve, versions
+from casinductor.store.read.health import bad_packs, lost_versions
+from casinductor.store.store import Refreshed, Store
+from casinductor.store.write.draft import Draft
+from casinductor.store.write.publish import Published, Source, conflicts, publish
+from casinductor.store.write.relatives import read_relatives
+from casinductor.sync.candidates import Lookup, find_candidates
+from casinductor.sync.read import CandidateReader
+from casinductor.sync.select import Selection, select
+from casinductor.worker.snapshot import Snapshot
+
+_ATTEMPTS = 32  # beside collectors that spare nothing six were too few; the deadline holds
+_NAMED = 64
+
+
+class Synchronization:
+    """One sync of a job's local directory into its cache; use once.
+
+    ``snapshot``: what lay there when the cache was loaded; None publishes all there is.
+    ``keep_equivalent`` stores every entry, also those equal by key and guards; ``walked``: a walk
+    of the directory a moment ago.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        job: Job,
+        snapshot: Snapshot | None,
+        *,
+        keep_equivalent: bool = False,
+        walked: Walk | None = None,
+    ) -> None:
+        self.store = store
+        self.job = job
+        self.snapshot = snapshot
+        self.keep_equivalent = keep_equivalent
+        self.report = SyncReport(str(job.cache))
+        self.refreshed = Refreshed()
+        self._walk = walk(job.root) if walked is None else walked
+        self._graphs = Graphs(job.root, self._walk)
+
+    def run(self) -> tuple[SyncReport, Snapshot | None]:
+        """Publish; returns the report and, where there was one, the snapshot as of now.
+
+        Raises what the store's operations raise; then nothing was acknowledged.
+        """
+        selection = self._select()
+        noted, unusable = self._look()
+        union = self._publish_until_kept(selection, unusable)
+        self.report.damage += self.refreshed.damage
+        if not noted:
+            self.store.marks.note_use(self.job.cache)
+        return self.report, self._next_snapshot(selection, union, unusable)
+
+    def _select(self) -> Selection:
+        report, found = self.report, self._walk
+        report.files_seen, report.junk = found.seen, found.junk
+        report.unknown, report.unknown_paths = len(found.unknown), found.unknown[:_NAMED]
+        own_record = self.job.record_name(self.store.backend.url)
+        selection = select(self.job.root, found, self.snapshot, own_record)
+        report.foreign = selection.foreign
+        return selection
+
+    def _look(self) -> tuple[bool, Unusable]:
+        """Learn what the store has of this cache and which of it cannot be relied on; whether a
+        mark of use was left.
+
+        The mark comes first: a collector that condemned, unseen by this listing, what the
+        cache has already, looks for such marks after it and keeps what is used.
+        """
+        store, cache, deadline = self.store, self.job.cache, self.job.deadline
+        noted, unusable = False, Unusable()
+        try:
+            if store.format_problem() is None:
+                store.marks.note_use(cache)
+                noted = True
+            unusable = store.read_marks()
+        except StoreUnavailable:
+            store.prepare_to_write()  # a store that does not exist yet
+        for sentence in store.recheck(cache, deadline):
+            self.refreshed.note_damage(sentence)
+        self._refresh()
+        unusable.packs |= bad_packs(store, cache, sampled=True)
+        return noted, unusable
+
+    def _refresh(self) -> None:
+        cache = self.job.cache
+        self.refreshed.add(self.store.refresh(cache.gpu, cache.key, self.job.deadline))
+
+    def _publish_until_kept(self, selection: Selection, unusable: Unusable) -> Union:
+        """Publish, again as long as collectors remove what it relies on; the union before that."""
+        cache = self.job.cache
+        for attempt in range(_ATTEMPTS):
+            self.report.attempts = attempt + 1
+            published, union = self._publish(selection, unusable)
+            self._count(published)
+            if not published.conflicts:
+                return union
+            unusable.packs |= published.conflicts
+            self._refresh()
+        raise StoreUnavailable(
+            f"{cache}: collectors removed what was published {_ATTEMPTS} times in a row"
+        )
+
+    def _publish(self, selection: Selection, unusable: Unusable) -> tuple[Published, Union]:
+        store, job = self.store, self.job
+        lookup, packs = self._lookup(unusable)
+        candidates = find_candidates(selection.touched, lookup)
+        self.report.groups_seen = candidates.seen
+        self.report.equivalent = candidates.equivalent
+        self.report.unstable = candidates.unstable
+
+        if not candidates.chosen:
+            gone = conflicts(store, relied_packs(packs, candidates.relied, unusable))
+            return Published(conflicts=gone), lookup.union
+        store.prepare_to_write()
+        self.refreshed.add(read_relatives(store, job.cache, candidates.bytes, job.deadline))
+        draft = Draft(store, job.cache.gpu, unusable)
+        reader = CandidateReader(
+            job, self._graphs, lookup.union, draft, keep_equivalent=self.keep_equivalent
+        )
+        source = Source(
+            reader.blobs(candidates),
+            reader.groups,
+            job.root,
+            {"fingerprint": job.worker.as_dict()},
+            relied=lambda: relied_packs(packs, candidates.relied | reader.counts.relied, unusable),
+        )
+        published = publish(store, job.cache, draft, source)
+        self.report.equivalent += reader.counts.equivalent
+        self.report.unstable += reader.counts.unstable
+        self.report.opaque = reader.counts.opaque
+        self.report.bytes_new += reader.counts.bytes_new
+        return published, lookup.union
+
+    def _lookup(self, unusable: Unusable) -> tuple[Lookup, dict[int, set[NamedPack]]]:
+        """What groups are compared with, and the packs of each manifest, by one state of the
+        catalog.
+        """
+        catalog, cache = self.store.catalog, self.job.cache
+        with catalog.reading():
+            union = self._union(unusable)
+            ids = catalog.groups.ids_by_path(cache, [kind.value for kind in ENTRY_KINDS])
+            packs = catalog.packs.by_manifest(cache)
+        entry_ids = {path: group for path, group in ids.items() if group in union.groups}
+        return Lookup(self.job.root, self._walk, self.snapshot, union, entry_ids), packs
+
+    def _union(self, unusable: Unusable) -> Union:
+        catalog = self.store.catalog
+        found = versions(catalog, self.job.cache)
+        lost = lost_versions(catalog, found, unusable, elsewhere=False)
+        condemned = unusable.manifests
+        intact = (v for v in found if v.row not in lost and v.published not in condemned)
+        return resolve(intact, lambda demands: refusal(demands, self.job.worker))
+
+    def _count(self, published: Published) -> None:
+        report, manifest = self.report, published.manifest
+        report.bytes_uploaded += published.bytes
+        if manifest is None:
+            return
+        report.manifest = manifest.ulid
+        report.groups_added = max(report.groups_added, len(manifest.groups))
+        added = [artifact for group in manifest.groups for artifact in group.artifacts]
+        report.files_added = max(report.files_added, len(added))
+        report.bytes_added = max(report.bytes_added, sum(a.size for a in added))
+
+    def _next_snapshot(
+        self, selection: Selection, union: Union, unusable: Unusable
+    ) -> Snapshot | None:
+        """After a sync, everything it considered is the cache's own."""
+        if self.snapshot is None:
+            return None
+        with self.store.catalog.reading():
+            if self.report.manifest:
+                union = self._union(unusable)
+            group_of = self.store.catalog.groups.paths(union.groups.values())
+        contents = {group: v.content for group, v in union.groups.items()}
+        fresh = Snapshot(self.job.root, contents=contents, keeps_atime=self.snapshot.keeps_atime)
+        fresh.stamps = {path: file.stamp for path, file in self._walk.files.items()}
+        fresh.own = set(selection.touched)
+        fresh.group_of = group_of
+        return fresh
+
+
+def relied_packs(
+    packs: dict[int, set[NamedPack]], manifests: set[int], unusable: Unusable
+) -> set[NamedPack]:
+    """What a sync counts on in ``manifests`` (catalog rows) of others, whose authors may die before
+    their own handshake: of the packs that each named when the union was resolved, as the catalog
+    may have moved on since.
+    """
+    named = set().union(*(packs.get(row, ()) for row in manifests))
+    return {pack for pack in named if pack.ulid not in unusable.packs}  # no group needs those

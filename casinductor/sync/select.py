@@ -1,0 +1,63 @@
+"""Which paths of a local directory a cache may publish.
+
+Invariant: what another cache brought stays out, unless this worker used it or a graph that is to be
+published relies on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from casinductor.inductor.directory import Found, Walk
+from casinductor.inductor.layout import Kind
+from casinductor.inductor.relations import Relations
+from casinductor.worker.ownership import Ownership, is_owned_by, read_records
+from casinductor.worker.snapshot import Snapshot
+
+
+@dataclass
+class Selection:
+    """``touched``: the paths to publish, and whether each came or changed since the load;
+    ``foreign``: how many files belong to other caches.
+    """
+
+    touched: dict[str, bool] = field(default_factory=dict)
+    foreign: int = 0
+
+
+def select(root: str, walk: Walk, snapshot: Snapshot | None, own_record: str) -> Selection:
+    """Select from the files that ``walk`` found below ``root``; without a ``snapshot``, all.
+
+    ``own_record`` names this cache's record of ownership.
+    """
+    if snapshot is None:
+        return Selection(dict.fromkeys(walk.files, False))
+    others = [record for name, record in read_records(root).items() if name != own_record]
+    selection = Selection()
+    for path, file in walk.files.items():
+        changed = snapshot.changed(path, file)
+        if _is_own(path, file, changed, snapshot, others):
+            selection.touched[path] = changed
+        else:
+            selection.foreign += 1
+    if selection.foreign:
+        more = _relied_on(root, walk, selection)
+        selection.touched.update(dict.fromkeys(more, False))
+        selection.foreign -= len(more)
+    return selection
+
+
+def _is_own(
+    path: str, file: Found, changed: bool, snapshot: Snapshot, others: list[Ownership]
+) -> bool:
+    if not changed:
+        return path in snapshot.own or snapshot.used(file)
+    another_brought_it = path not in snapshot.own and is_owned_by(others, file.path, file.stamp)
+    return not another_brought_it or file.atime > file.stamp.mtime
+
+
+def _relied_on(root: str, walk: Walk, selection: Selection) -> set[str]:
+    """What the graphs to publish rely on, though another cache brought it."""
+    touched = selection.touched
+    graphs = [path for path in touched if walk.files[path].place.kind is Kind.FXGRAPH]
+    return Relations(root, walk).relied_on(graphs) - touched.keys()
