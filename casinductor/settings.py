@@ -30,29 +30,32 @@ def default_state_dir() -> Path:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a worker is told about its store and its own disk.
-
-    ``store``: a directory or URL; ``local_dir``: the ``TORCHINDUCTOR_CACHE_DIR`` to use, the same
-    path on all workers; ``gpu_type``: overrides detection; ``restore``: ``needed`` materializes
-    what a cache hit reads, ``all`` everything; the deadlines are seconds;
-    ``trace``: listen to torch's structured trace between a restore and a sync; ``warmups``: keep
-    records of warm-ups in the store; ``compact_after``: a sync that finds so many manifests of its
-    cache merges them, 0 for never; ``node_dir``: a directory that all processes of this host
-    share, so that one of them fetches for all, kept below ``node_bytes``.
-    """
+    """What a worker is told about its store and its own disk. Deadlines are seconds."""
 
     store: str = DEFAULT_STORE
+    """A directory, or an address such as ``s3://bucket/prefix``."""
     local_dir: Path = Path(DEFAULT_LOCAL_DIR)
+    """The ``TORCHINDUCTOR_CACHE_DIR`` to use: the same path on all workers."""
     gpu_type: str | None = None
+    """The GPU type; None detects it."""
     restore: RestoreMode = "needed"
+    """``needed`` materializes what a cache hit reads, ``all`` everything stored."""
     restore_deadline: float = 60.0
+    """How long a restore may take before the worker compiles instead."""
     sync_deadline: float = 120.0
+    """How long a sync may take before it gives up."""
     state_dir: Path | None = None
+    """Where this machine keeps catalogs: a local disk that only this user can write."""
     trace: bool = True
+    """Listen to torch's structured trace between a restore and a sync."""
     warmups: bool = True
+    """Keep records of warm-ups in the store."""
     compact_after: int = 16
+    """A sync that finds this many manifests of its cache merges them; 0 for never."""
     node_dir: Path | None = None
+    """The host cache: a directory that all processes of this host share."""
     node_bytes: int = DEFAULT_NODE_BYTES
+    """The size in bytes that the host cache is kept below."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:

@@ -23,28 +23,40 @@ def no_progress(done: int, total: int) -> None:
 
 @dataclass
 class RestoreReport:
-    """A restore of ``cache``. ``state`` identifies what the cache held for this worker ("" if
-    nothing); ``refused`` counts groups by reason; ``lost`` groups whose blobs are missing or bad;
-    ``bytes_read`` came from the store and ``bytes_nearby`` from this node's directory,
-    ``bytes_written`` went to the local directory.
-    """
+    """What one restore did. Bytes are bytes, ``seconds`` wall-clock."""
 
     cache: str
+    """The cache, as ``GPU/key``."""
     source: Literal["manifests", "zip", "nothing"] = "nothing"
+    """Where it came from: a store's manifests, a zip of fal.toolkit, or nothing was stored."""
     state: str = ""
+    """Identifies what the cache held for this worker; "" if nothing."""
     groups: int = 0
+    """Groups with files that this worker wants."""
     groups_restored: int = 0
+    """Groups of which something had to be written, and was."""
     files: int = 0
+    """Files that this worker wants."""
     files_written: int = 0
+    """Files written to the local directory; the others were there already."""
     files_kept: int = 0
+    """Autotuning results left as they were, since this worker tuned by itself."""
     bytes_read: int = 0
+    """Bytes asked of the store, gaps between neighbouring frames included."""
     bytes_nearby: int = 0
+    """Bytes taken from the host cache instead."""
     bytes_written: int = 0
+    """Bytes written to the local directory."""
     refused: dict[str, int] = field(default_factory=dict)
+    """How many groups this worker may not load, by reason."""
     lost: int = 0
+    """Groups whose blobs are missing or damaged in the store."""
     damage: list[str] = field(default_factory=list)
+    """What was found damaged, a sentence each."""
     notes: list[str] = field(default_factory=list)
+    """What else a user should know, a sentence each."""
     seconds: float = 0.0
+    """How long the restore took."""
 
     @property
     def groups_refused(self) -> int:
@@ -73,34 +85,50 @@ class RestoreReport:
 
 @dataclass
 class SyncReport:
-    """A sync into ``cache``. ``manifest`` is the ULID published, None if there was nothing new;
-    ``equivalent`` groups were stored by another worker before; ``foreign`` files belong to other
-    caches; ``unstable`` files were still changing and are left for the next sync; ``unknown`` files
-    are of no kind that this version knows, the first of them ``unknown_paths``; ``warmup`` is
-    what happened since the restore, if there was one; ``merged`` manifests became one.
-    """
+    """What one sync did. Bytes are bytes, ``seconds`` wall-clock."""
 
     cache: str
+    """The cache, as ``GPU/key``."""
     manifest: str | None = None
+    """The ULID of what was published; None if there was nothing new."""
     files_seen: int = 0
+    """Files in the local directory."""
     files_added: int = 0
+    """Files of the groups that were published."""
     groups_seen: int = 0
+    """Groups of the local directory that belong to this cache."""
     groups_added: int = 0
+    """Groups that were published."""
     equivalent: int = 0
+    """Groups that the cache has already, by this worker or another."""
     foreign: int = 0
+    """Files that belong to other caches."""
     unstable: int = 0
+    """Files that were still changing; the next sync takes them."""
     junk: int = 0
+    """Files that are never shared, such as locks."""
     unknown: int = 0
+    """Files of no kind that this version knows; they are not shared."""
     unknown_paths: list[str] = field(default_factory=list)
+    """The first 64 of those."""
     opaque: int = 0
+    """Entries whose key or guards could not be read; shared, but never merged with others."""
     bytes_added: int = 0
+    """Bytes of ``files_added``."""
     bytes_new: int = 0
+    """Bytes of them that the store had not, before compression."""
     bytes_uploaded: int = 0
+    """Bytes written to the store: packs and the manifest."""
     attempts: int = 0
+    """How often it published, as collectors removed what it relied on."""
     merged: int = 0
+    """Manifests of the cache that became one."""
     damage: list[str] = field(default_factory=list)
+    """What was found damaged, a sentence each."""
     seconds: float = 0.0
+    """How long the sync took."""
     warmup: WarmupReport | None = None
+    """What happened since the restore; None without one."""
 
     def as_dict(self) -> dict[str, Any]:
         fields = asdict(replace(self, warmup=None))

@@ -41,46 +41,62 @@ class Happened(msgspec.Struct, gc=False, omit_defaults=True):
 
 @dataclass
 class WarmupReport:
-    """What a worker did between a restore and the sync after it.
-
-    ``graphs``: counts by ``fxgraph_hit``, ``fxgraph_miss``, ``fxgraph_bypass`` and the same for
-    ``aotautograd``. ``kernels_built``: C++ libraries and Triton kernels compiled, of which
-    ``rebuilt`` belong to no missed graph. ``tuned``: autotuning results written.
-    ``files_used``/``bytes_used`` of ``files_restored``/``bytes_restored`` were read (None where the
-    mount keeps no access times). ``saved_seconds``: compile times stored in the entries that hit;
-    ``spent_seconds``: those of the entries that this worker made. ``used`` and ``unused``: the
-    first 8 bytes of the contents of the groups that were restored, end to end. ``read``: paths of
-    the files that were read; not kept in the store. ``unknown_files`` of the local directory are
-    of no kind that this version knows and therefore not shared, the first of them ``unknown``.
-    """
+    """What a worker did between a restore and the sync after it. Bytes are bytes."""
 
     cache: str
+    """The cache, as ``GPU/key``."""
     started_ms: int = 0
+    """When the restore was done, in Unix milliseconds."""
     seconds: float = 0.0
+    """From then until the sync."""
     graphs: dict[str, int] = field(default_factory=dict)
+    """Counts by ``fxgraph_hit``, ``_miss`` and ``_bypass``, and the same for ``aotautograd``."""
     happened: list[Happened] = field(default_factory=list)
+    """What happened graph by graph, if torch's trace was listened to; at most 1,024."""
     kernels_built: int = 0
+    """C++ libraries and Triton kernels that were compiled."""
     rebuilt: list[Rebuilt] = field(default_factory=list)
+    """Those of them that no missed graph accounts for; at most 512."""
     tuned: int = 0
+    """Autotuning results written."""
     headers_built: int = 0
+    """Precompiled C++ headers built, outside the cache directory."""
     groups_restored: int = 0
+    """Groups that the restore found wanted."""
     files_restored: int = 0
+    """Files of the cache in the local directory when the warm-up began."""
     bytes_restored: int = 0
+    """Bytes of those."""
     files_used: int | None = None
+    """Those that were read since; None where the mount keeps no access times."""
     bytes_used: int | None = None
+    """Bytes of those."""
     saved_seconds: float = 0.0
+    """Compile times stored in the entries that hit."""
     spent_seconds: float = 0.0
+    """Compile times stored in the entries that this worker made."""
     refused: dict[str, int] = field(default_factory=dict)
+    """Groups that the restore refused, by reason."""
     lost: int = 0
+    """Groups that the restore could not have."""
     traced: bool = False
+    """Whether torch's trace was listened to."""
     notes: list[str] = field(default_factory=list)
+    """What else a user should know, a sentence each."""
     worker: dict[str, Any] = field(default_factory=dict)
+    """``host``, ``pid``, ``prefix``, ``compiler`` ("": needed and missing), ``fingerprint``."""
     manifest: str | None = None
+    """The ULID of what the sync published."""
     used: bytes = b""
+    """The first 8 bytes of the contents of the restored groups that were read, end to end."""
     unused: bytes = b""
+    """The same of those that were not."""
     read: list[str] = field(default_factory=list)
+    """The paths of the restored files that were read; not kept in the store."""
     unknown_files: int = 0
+    """Files of the local directory of no kind that this version knows; they are not shared."""
     unknown: list[str] = field(default_factory=list)
+    """The first 64 of those."""
 
     def count(self, status: str) -> int:
         """fxgraph and aotautograd together: ``hit``, ``miss`` or ``bypass``."""
