@@ -6,13 +6,21 @@ unseen. Between a restore and a sync the cache remembers what lay in the local d
 
 from __future__ import annotations
 
-import logging
 import os
+import time
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from time import perf_counter
 
+from casinductor.breaker import BREAKER
 from casinductor.deadline import Deadline, bounded
-from casinductor.errors import CasinductorError, LocalDirectory
+from casinductor.errors import (
+    CasinductorError,
+    DeadlineExceeded,
+    LocalDirectory,
+    StoreUnavailable,
+)
 from casinductor.host_cache import host_cache
 from casinductor.inductor.directory import Walk, walk
 from casinductor.inductor.fingerprint import Fingerprint, worker_fingerprint
@@ -31,25 +39,33 @@ from casinductor.store.opening import with_store
 from casinductor.store.store import Store
 from casinductor.store.write.journal import note_warmup
 from casinductor.sync.run import Synchronization
+from casinductor.util.voice import warn
 from casinductor.worker.lock import directory_lock
-from casinductor.worker.snapshot import Snapshot, take_snapshot
+from casinductor.worker.readiness import problem_with, writable_by_others
+from casinductor.worker.snapshot import Snapshot, snapshot_since, take_snapshot
 from casinductor.worker.staging import sweep_stages
 
-logger = logging.getLogger("casinductor")
 _RECORD_SECONDS = 10.0
+_PASSED_BY = "another process holds the lock of {}, so this one went on without it"
 
 
 class Cache:
     """What one (GPU type, cache key) holds, seen from one worker.
 
-    ``key`` such as ``my-model/v1``; ``gpu`` defaults to this worker's; ``settings`` to the
-    environment's. ``progress`` may be set to a function of bytes done and bytes in all. Raises
-    :class:`~casinductor.errors.InvalidName` for unusable names.
+    ``key`` such as ``my-model/v1``; ``gpu`` defaults to this worker's, ``settings`` to the
+    environment's, ``worker`` to this process. ``progress`` may be set to a function of bytes done
+    and bytes in all. Raises :class:`~casinductor.errors.InvalidName` for unusable names.
     """
 
     def __init__(
-        self, key: str, *, gpu: str | None = None, settings: Settings | None = None
+        self,
+        key: str,
+        *,
+        gpu: str | None = None,
+        settings: Settings | None = None,
+        worker: Fingerprint | None = None,
     ) -> None:
+        self._worker = worker
         self.settings = settings or Settings.from_environment()
         self.id = CacheId(gpu or self.settings.gpu_type or get_gpu_type(), key)
         self.root = os.path.abspath(self.settings.local_dir)
@@ -57,6 +73,8 @@ class Cache:
         self._observation: Observation | None = None
         self._restored = RestoreReport(str(self.id))
         self._backend: Backend | None = None
+        self._opened = time.time()
+        self._announced: frozenset[str] = frozenset()
         self.progress: Progress = no_progress
 
     def restore(
@@ -68,13 +86,15 @@ class Cache:
         done. Raises :class:`CasinductorError` kinds; :class:`DeadlineExceeded` after ``seconds``
         (default: the settings' ``restore_deadline``).
         """
-        start = perf_counter()
+        start, self._opened = perf_counter(), time.time()
         limit = self.settings.restore_deadline if seconds is None else seconds
         deadline = Deadline(limit, f"restoring {self.id} from {self.settings.store}")
         wanted = mode or self.settings.restore
         try:
+            self._require_directory()
             restored = bounded(lambda until: self._restore_by(until, wanted), deadline)
-        except Exception:
+        except Exception as error:
+            self._note_silence(error, deadline)
             self._take_snapshot(Restored(RestoreReport(str(self.id))))
             raise
         self._take_snapshot(restored)
@@ -93,9 +113,15 @@ class Cache:
         warmup = self._report(found)
         limit = self.settings.sync_deadline if seconds is None else seconds
         deadline = Deadline(limit, f"syncing {self.id} to {self.settings.store}")
-        report, snapshot = bounded(
-            lambda until: self._sync_by(until, keep_equivalent, found), deadline
-        )
+        try:
+            if os.path.isdir(self.root):
+                self._require_private()
+            report, snapshot = bounded(
+                lambda until: self._sync_by(until, keep_equivalent, found), deadline
+            )
+        except Exception as error:
+            self._note_silence(error, deadline)
+            raise
         if warmup is not None:
             report.warmup = warmup
             self._keep(warmup, report)
@@ -104,6 +130,45 @@ class Cache:
             self._observe()
         report.seconds = perf_counter() - start
         return report
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was loaded and not closed."""
+        return self._observation is not None
+
+    def unusable(self) -> str | None:
+        """Why the local directory cannot be used, None if it can; it is created if need be."""
+        return problem_with(self.root, trust=self.settings.trust_local)
+
+    def _require_directory(self) -> None:
+        if reason := self.unusable():
+            raise LocalDirectory(f"cannot use the local directory {self.root}: {reason}")
+
+    def _require_private(self) -> None:
+        """What others may have planted is not published."""
+        if self.settings.trust_local:
+            return
+        if reason := writable_by_others(self.root):
+            raise LocalDirectory(
+                f"{reason}, so nothing of it is published; CASINDUCTOR_TRUST_LOCAL=1 publishes "
+                "what torch announced in this process"
+            )
+
+    def _note_silence(self, error: Exception, deadline: Deadline) -> None:
+        """A store that let a call run out of time is asked more shortly the next time."""
+        left = deadline.remaining()
+        slow = left is not None and left < (deadline.seconds or 0.0) / 2
+        if isinstance(error, DeadlineExceeded) or (isinstance(error, StoreUnavailable) and slow):
+            BREAKER.trip(self.settings.store)
+
+    def moved_to(self, root: str) -> Cache:
+        """This cache with another local directory, of which what came since the restore counts."""
+        moved = Cache(
+            self.id.key, gpu=self.id.gpu, settings=replace(self.settings, local_dir=Path(root))
+        )
+        moved.snapshot = snapshot_since(moved.root, walk(moved.root).files, self._opened)
+        moved._announced = self._announced or self._hits()
+        return moved
 
     def warmup(self) -> WarmupReport | None:
         """What happened in the local directory and in torch since the last restore or sync; None
@@ -116,9 +181,9 @@ class Cache:
         if self._observation is None or found is None:
             return None
         try:
-            return self._observation.report(self._fingerprint(), found)
+            return self._observation.report(self.worker, found)
         except Exception as error:
-            logger.warning("%s: cannot tell what happened: %s", self.id, error, exc_info=True)
+            warn(f"{self.id}: cannot tell what happened: {error}", error)
             return None
 
     def _walk(self) -> Walk | None:
@@ -133,6 +198,10 @@ class Cache:
             self._observation.close()
             self._observation = None
 
+    def _hits(self) -> frozenset[str]:
+        """The keys that torch looked up since the restore, by its own word."""
+        return self._observation.keys() if self._observation is not None else frozenset()
+
     def _observe(self, restored: RestoreReport | None = None) -> None:
         """Begin a new warm-up, of what was restored last."""
         if restored is not None:
@@ -145,13 +214,15 @@ class Cache:
         host = host_cache(self.settings)
 
         def work(store: Store) -> Restored:
+            BREAKER.check(self.settings.store, store)
             with directory_lock(self.root, deadline) as held:
-                if not held:
-                    deadline.check()
-                sweep_stages(self.root)
+                if held:
+                    sweep_stages(self.root)
                 with host.turn(f"{store.backend.url}\0{self.id}", deadline):
                     reading = Store(host.reading(store.backend), store.catalog)
                     restored = Restoration(reading, self._job(deadline), mode, host).run()
+            if not held:
+                restored.report.notes.append(_PASSED_BY.format(self.root))
             if restored.report.source == "nothing":
                 store.format_problem()  # says so if a later format is why nothing was found
                 return restore_zip(store.backend, self.id, self.root, deadline) or restored
@@ -165,6 +236,7 @@ class Cache:
         def work(store: Store) -> tuple[SyncReport, Snapshot | None]:
             if not os.path.isdir(self.root):
                 return SyncReport(str(self.id)), None
+            BREAKER.check(self.settings.store, store)
             self._backend = store.backend
             report, snapshot = Synchronization(
                 store,
@@ -172,17 +244,23 @@ class Cache:
                 self.snapshot,
                 keep_equivalent=keep_equivalent,
                 walked=walked,
+                announced=self._announced or self._hits(),
+                only_announced=self.settings.trust_local and self.snapshot is not None,
+                bypassed=self._observation is not None and self._observation.bypassed(),
             ).run()
             report.merged = self._merge(store, deadline)
             return report, snapshot
 
         if self.snapshot is None or not os.access(self.root, os.W_OK):
             return with_store(self.settings, work, deadline.remaining())  # it is only read
-        with directory_lock(self.root, deadline):
-            return with_store(self.settings, work, deadline.remaining())
+        with directory_lock(self.root, deadline) as held:
+            report, snapshot = with_store(self.settings, work, deadline.remaining())
+        if not held:
+            report.notes.append(_PASSED_BY.format(self.root))
+        return report, snapshot
 
     def _job(self, deadline: Deadline) -> Job:
-        return Job(self.id, self.root, self._fingerprint(), deadline, self.progress)
+        return Job(self.id, self.root, self.worker, deadline, self.progress)
 
     def _merge(self, store: Store, deadline: Deadline) -> int:
         """Merge the cache's manifests if they are many and half of the time is left; the sync is
@@ -194,7 +272,7 @@ class Cache:
         try:
             return merge(store, self.id, after, deadline)
         except CasinductorError as error:
-            logger.warning("%s: its manifests were not merged: %s", self.id, error)
+            warn(f"{self.id}: its manifests were not merged: {error}")
             return 0
 
     def _keep(self, warmup: WarmupReport, report: SyncReport) -> None:
@@ -207,8 +285,10 @@ class Cache:
         with suppress(CasinductorError):
             bounded(lambda _: note_warmup(backend, self.id, to_record(warmup)), deadline)
 
-    def _fingerprint(self) -> Fingerprint:
-        return worker_fingerprint()
+    @property
+    def worker(self) -> Fingerprint:
+        """What this worker is, or the one it was made for."""
+        return self._worker or worker_fingerprint()
 
     def _take_snapshot(self, restored: Restored) -> None:
         try:

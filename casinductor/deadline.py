@@ -24,10 +24,23 @@ class Deadline:
         self.what = what
         self._end = None if seconds is None else time.monotonic() + seconds
         self._cancelled = False
+        self._releases: list[Callable[[], None]] = []
 
     def cancel(self) -> None:
-        """End the time now, for work that nobody waits for any more."""
+        """End the time now, for work that nobody waits for any more; what it holds is released."""
         self._cancelled = True
+        for release in self._releases:
+            release()
+
+    def on_cancel(self, release: Callable[[], None]) -> None:
+        """Call ``release``, which must not raise, if the work is left behind."""
+        if self.seconds is not None:
+            self._releases.append(release)
+
+    def part(self, share: float) -> Deadline:
+        """A deadline that ends after this share of what is left, or with this one."""
+        left = self.remaining()
+        return Deadline(None if left is None else left * share, self.what)
 
     def remaining(self) -> float | None:
         """Seconds left (0 when over), or None without a limit."""

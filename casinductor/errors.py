@@ -76,6 +76,13 @@ class CacheNotFound(CasinductorError):
     exit_status = 5
 
 
+class NothingDone(CasinductorError):
+    """There was nothing to publish, or nothing that this worker may load."""
+
+    code = "nothing"
+    exit_status = 9
+
+
 class HostilePath(CasinductorError):
     """A path, mode or size from the store that would leave or harm the local directory."""
 

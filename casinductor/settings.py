@@ -1,19 +1,24 @@
 """Every setting in one typed object, read from ``CASINDUCTOR_*`` environment variables.
 
-Invariant: settings are read when an operation starts, never at import, and a value that makes no
-sense is an :class:`~casinductor.errors.InvalidName` that names the variable.
+Invariant: settings are read when an operation starts, never at import; paths are made absolute
+there and then, so a program that changes its directory changes nothing. A value that makes no
+sense is an :class:`~casinductor.errors.InvalidName` that names the variable, or, for a worker that
+must run whatever is set, a sentence beside the default.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from casinductor.errors import InvalidName
+from casinductor.util import units
+from casinductor.util.voice import LEVELS
 
 RestoreMode = Literal["needed", "all"]
 
@@ -21,11 +26,36 @@ DEFAULT_STORE = "/data/inductor-caches"
 DEFAULT_LOCAL_DIR = "/tmp/inductor-cache"  # noqa: S108 - the path that fal.toolkit uses
 
 DEFAULT_NODE_BYTES = 10 << 30
+_PREFIX = "CASINDUCTOR_"
 
 
-def default_state_dir() -> Path:
-    """Where this user's private catalogs lie: the temporary directory, which is a local disk."""
-    return Path(tempfile.gettempdir()) / f"casinductor-{os.getuid()}"
+def default_state_dir() -> Path | None:
+    """Where this user's private catalogs lie: the temporary directory, which is a local disk; None
+    where there is none, so that catalogs are kept in memory.
+    """
+    try:
+        return Path(tempfile.gettempdir()) / f"casinductor-{os.getuid()}"
+    except FileNotFoundError:
+        return None
+
+
+def default_local_dir() -> str:
+    """The path that all workers share by default; a second user of one machine gets one beside it,
+    as nobody compiles into another user's directory.
+    """
+    try:
+        owner = os.lstat(DEFAULT_LOCAL_DIR).st_uid
+    except OSError:
+        return DEFAULT_LOCAL_DIR
+    return DEFAULT_LOCAL_DIR if owner == os.getuid() else f"{DEFAULT_LOCAL_DIR}-{os.getuid()}"
+
+
+def own_torch_dir(environ: Mapping[str, str]) -> str | None:
+    """A ``TORCHINDUCTOR_CACHE_DIR`` that the user chose: importing ``torch._dynamo`` sets it to
+    torch's default (torch/_inductor/runtime/cache_dir_utils.py), which is no choice.
+    """
+    value = environ.get("TORCHINDUCTOR_CACHE_DIR")
+    return None if not value or Path(value).name.startswith("torchinductor_") else value
 
 
 @dataclass(frozen=True)
@@ -54,32 +84,59 @@ class Settings:
     """A sync that finds this many manifests of its cache merges them; 0 for never."""
     node_dir: Path | None = None
     """The host cache: a directory that all processes of this host share."""
+    trust_local: bool = False
+    """Use a local directory that other users can write; of it only what torch announced in this
+    process is published.
+    """
     node_bytes: int = DEFAULT_NODE_BYTES
     """The size in bytes that the host cache is kept below."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Read the ``CASINDUCTOR_*`` variables; an empty one counts as unset."""
+        """Read the ``CASINDUCTOR_*`` variables; an empty one counts as unset.
+
+        Raises :class:`InvalidName` for the first value that makes no sense.
+        """
+        settings, problems = cls.tolerant(environ)
+        if problems:
+            raise InvalidName(problems[0])
+        return settings
+
+    @classmethod
+    def tolerant(cls, environ: Mapping[str, str] | None = None) -> tuple[Settings, list[str]]:
+        """As :meth:`from_environment`, with the default in place of what makes no sense, and a
+        sentence for each.
+        """
         env = os.environ if environ is None else environ
+        values: dict[str, Any] = {"local_dir": _path(own_torch_dir(env) or default_local_dir())}
+        problems: list[str] = []
+        for name, (field, parse) in _VARIABLES.items():
+            text = env.get(_PREFIX + name)
+            if not text:
+                continue
+            try:
+                values[field] = parse(text)
+            except (ValueError, InvalidName) as error:
+                problems.append(f"{_PREFIX}{name} is {text!r}; {error}")
+        level = env.get(f"{_PREFIX}LOG")
+        if level and level not in LEVELS:
+            problems.append(f"{_PREFIX}LOG is {level!r}; it must be {', '.join(LEVELS)}")
+        return cls(**values), problems
 
-        def text(name: str) -> str | None:
-            return env.get(f"CASINDUCTOR_{name}") or None
 
-        state, node = text("STATE_DIR"), text("NODE_DIR")
-        return cls(
-            store=text("STORE") or DEFAULT_STORE,
-            local_dir=Path(text("LOCAL_DIR") or DEFAULT_LOCAL_DIR),
-            gpu_type=text("GPU_TYPE"),
-            restore=parse_restore(text("RESTORE") or "needed", "CASINDUCTOR_RESTORE"),
-            restore_deadline=_seconds(text("RESTORE_DEADLINE"), "RESTORE_DEADLINE", 60.0),
-            sync_deadline=_seconds(text("SYNC_DEADLINE"), "SYNC_DEADLINE", 120.0),
-            state_dir=Path(state) if state else None,
-            trace=_switch(text("TRACE"), "TRACE"),
-            warmups=_switch(text("WARMUPS"), "WARMUPS"),
-            node_dir=Path(node) if node else None,
-            node_bytes=_count(text("NODE_BYTES"), "NODE_BYTES", DEFAULT_NODE_BYTES),
-            compact_after=_count(text("COMPACT_AFTER"), "COMPACT_AFTER", 16),
-        )
+def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
+    """A sentence for each ``CASINDUCTOR_*`` variable that does not exist."""
+    env = os.environ if environ is None else environ
+    known = [*_VARIABLES, *_OTHER_VARIABLES]
+    found = []
+    for name in sorted(env):
+        short = name.removeprefix(_PREFIX)
+        if short == name or short in known:
+            continue
+        close = get_close_matches(short, known, 1)
+        meant = f"; did you mean {_PREFIX}{close[0]}?" if close else ""
+        found.append(f"there is no setting {name}{meant}")
+    return found
 
 
 def parse_restore(value: str, where: str) -> RestoreMode:
@@ -91,29 +148,56 @@ def parse_restore(value: str, where: str) -> RestoreMode:
     raise InvalidName(f"{where} is {value!r}; it must be 'needed' or 'all'")
 
 
-def _switch(value: str | None, name: str) -> bool:
-    if value not in (None, "0", "1"):
-        raise InvalidName(f"CASINDUCTOR_{name} is {value!r}; it must be 0 or 1")
-    return value != "0"
+def _restore(text: str) -> RestoreMode:
+    if text not in ("needed", "all"):
+        raise ValueError("it must be 'needed' or 'all'")
+    return parse_restore(text, "")
 
 
-def _count(value: str | None, name: str, default: int) -> int:
-    if value is None:
-        return default
-    if not value.isdecimal() or len(value) > 15:
-        raise InvalidName(f"CASINDUCTOR_{name} is {value!r}; it must be a whole number, 0 or more")
-    return int(value)
+def _path(text: str) -> Path:
+    return Path(os.path.abspath(os.path.expanduser(text)))
 
 
-def _seconds(value: str | None, name: str, default: float) -> float:
-    if value is None:
-        return default
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = -1.0
-    if not 0 < seconds < 1e9:
-        raise InvalidName(
-            f"CASINDUCTOR_{name} is {value!r}; it must be a number of seconds above 0"
-        )
-    return seconds
+def _store(text: str) -> str:
+    """An address as it is; a directory made absolute."""
+    if "$" in text:
+        raise ValueError("the shell left a variable in it: set that variable, or write the path")
+    scheme, colon, rest = text.partition(":")
+    if colon and scheme.isalnum() and len(scheme) > 1:
+        if rest.startswith("/") and not rest.startswith("//"):
+            raise ValueError(f"write {scheme}://{rest.lstrip('/')}")
+        return text
+    return str(_path(text))
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or len(text) > 15:
+        raise ValueError("it must be a whole number, 0 or more")
+    return int(text)
+
+
+def _deadline(text: str) -> float:
+    value = units.seconds(text)
+    if not 0 < value < 1e9:
+        raise ValueError("it must be more than 0 seconds")
+    return value
+
+
+#: The variables by name, with the field that each sets and how it is read.
+_VARIABLES: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "STORE": ("store", _store),
+    "LOCAL_DIR": ("local_dir", _path),
+    "GPU_TYPE": ("gpu_type", str),
+    "RESTORE": ("restore", _restore),
+    "RESTORE_DEADLINE": ("restore_deadline", _deadline),
+    "SYNC_DEADLINE": ("sync_deadline", _deadline),
+    "STATE_DIR": ("state_dir", _path),
+    "TRACE": ("trace", units.switch),
+    "WARMUPS": ("warmups", units.switch),
+    "NODE_DIR": ("node_dir", _path),
+    "NODE_BYTES": ("node_bytes", units.size),
+    "COMPACT_AFTER": ("compact_after", _count),
+    "TRUST_LOCAL": ("trust_local", units.switch),
+}
+#: Read elsewhere: what is printed, and what development sets.
+_OTHER_VARIABLES = ("LOG", "CORPUS", "SOAK_PYTHONS")

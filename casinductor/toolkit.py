@@ -1,24 +1,30 @@
 """Drop-in for the four functions of ``fal.toolkit``: same names, arguments and return types.
 
-Invariant: a store's fault is logged and never raised; ``TORCHINDUCTOR_CACHE_DIR`` is always
-assigned, so that torch compiles into the same place with a store or without. Only a key that no
-store could hold is an error, :class:`~casinductor.errors.InvalidName`.
+Invariant: whatever is wrong with the library, the store, a setting or a directory is one line and
+never raised, and torch then compiles where it would have without us: ``TORCHINDUCTOR_CACHE_DIR`` is
+assigned only once the local directory was seen to be usable. Only a key that no store could hold is
+an error, :class:`~casinductor.errors.InvalidName`.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from casinductor.cache import Cache
-from casinductor.errors import CasinductorError, InvalidName
+from casinductor.errors import CasinductorError
 from casinductor.inductor.gpu import get_gpu_type
+from casinductor.settings import Settings, own_torch_dir, unknown_variables
+from casinductor.store.format.names import check_key
+from casinductor.termination import publish_on_termination
+from casinductor.util.voice import say, warn
 
-logger = logging.getLogger("casinductor")
+_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
-_loaded: dict[tuple[str, str, str], Cache] = {}
+#: The caches loaded in this process, by what names them: variables as they were written, as a
+#: program may change its directory meanwhile.
+_loaded: dict[tuple[str | None, ...], Cache] = {}
 
 
 def load_inductor_cache(cache_key: str) -> str:
@@ -27,17 +33,33 @@ def load_inductor_cache(cache_key: str) -> str:
     Returns a string that identifies the restored state, to hand to :func:`sync_inductor_cache`;
     empty if nothing was restored. Raises :class:`InvalidName` only.
     """
-    cache = Cache(cache_key)
+    check_key(cache_key)
+    _loaded.pop(_name(cache_key), None)
+    try:
+        return _load(cache_key)
+    except Exception as error:
+        warn(f"{cache_key}: cannot restore, this worker goes on without: {error}", error)
+        return ""
+
+
+def _load(cache_key: str) -> str:
+    cache = Cache(cache_key, settings=_settings())
+    if reason := cache.unusable():
+        where = os.environ.get(_VARIABLE) or "torch's default directory"
+        warn(
+            f"{cache.id}: cannot use {cache.root} ({reason}), so nothing is restored or shared; "
+            f"torch compiles in {where}"
+        )
+        return ""
     _point_torch_at(cache.root)
-    _loaded[_name(cache)] = cache
+    _warn_of_others(cache)
+    _loaded[_name(cache_key)] = cache
     try:
         report = cache.restore()
-    except InvalidName:
-        raise
     except Exception as error:
         _log_fault("restore", cache, error)
         return ""
-    logger.info("%s", report.summary())
+    (warn if report.alarming else say)(report.summary())
     return report.state
 
 
@@ -45,47 +67,83 @@ def sync_inductor_cache(cache_key: str, unpacked_dir_hash: str) -> None:  # noqa
     """Publish what came or changed since the load that returned ``unpacked_dir_hash``.
 
     With nothing new, nothing is published. Without a load in this process everything shareable
-    in the local directory is published.
-    Raises :class:`InvalidName` only.
+    in the local directory is published. Where something moved ``TORCHINDUCTOR_CACHE_DIR``
+    meanwhile, what torch wrote there since is published too. Raises :class:`InvalidName` only.
     """
-    cache = Cache(cache_key)
-    cache = _loaded.get(_name(cache), cache)
+    check_key(cache_key)
+    try:
+        _sync(cache_key)
+    except Exception as error:
+        warn(f"{cache_key}: cannot sync, this worker goes on without: {error}", error)
+
+
+def _sync(cache_key: str) -> None:
+    cache = _loaded.get(_name(cache_key))
+    if cache is None:
+        cache = Cache(cache_key, settings=_settings())
+        if not os.path.isdir(cache.root):
+            say(f"{cache.id}: nothing to publish, there is no directory {cache.root}")
+            return
+    moved = _moved_from(cache)
     warmup = cache.warmup()
     try:
         report = cache.sync()
-    except InvalidName:
-        raise
     except Exception as error:
         _log_fault("sync", cache, error)
     else:
         warmup = report.warmup
-        logger.info("%s", report.summary())
+        say(report.summary())
     finally:
+        if moved is not None:
+            _sync_moved(cache, moved)
         cache.close()
     if warmup is not None:
-        logger.info("%s", warmup.summary())
+        (warn if warmup.alarming else say)(warmup.summary())
 
 
 @contextmanager
 def synchronized_inductor_cache(cache_key: str) -> Iterator[None]:
-    """Load on entry, sync on exit, also when the body raises (whose error then goes on)."""
+    """Load on entry, sync on exit, also when the body raises (whose error then goes on).
+
+    While the block is open and nothing else handles SIGTERM, that signal publishes what is finished
+    before it ends the process.
+    """
     dir_hash = load_inductor_cache(cache_key)
-    try:
-        yield
-    finally:
-        sync_inductor_cache(cache_key, dir_hash)
+    with publish_on_termination(lambda: sync_inductor_cache(cache_key, dir_hash)):
+        try:
+            yield
+        finally:
+            sync_inductor_cache(cache_key, dir_hash)
 
 
-def _name(cache: Cache) -> tuple[str, str, str]:
-    return cache.settings.store, str(cache.id), cache.root
+def _settings() -> Settings:
+    """The environment's settings, defaults in place of what makes no sense, which is said."""
+    settings, problems = Settings.tolerant()
+    for sentence in (*problems, *unknown_variables()):
+        warn(sentence, once=True)
+    return settings
+
+
+def _name(cache_key: str) -> tuple[str | None, ...]:
+    names = ("CASINDUCTOR_STORE", "CASINDUCTOR_LOCAL_DIR", "CASINDUCTOR_GPU_TYPE")
+    return (cache_key, *map(os.environ.get, names))
 
 
 def _log_fault(verb: str, cache: Cache, error: Exception) -> None:
     """A store's fault is one line; anything else is a fault of ours and shows where."""
     ours = not isinstance(error, CasinductorError)
-    logger.warning(
-        "%s: cannot %s, this worker goes on without: %s", cache.id, verb, error, exc_info=ours
-    )
+    message = f"{cache.id}: cannot {verb}, this worker goes on without: {error}"
+    warn(message, error if ours else None)
+
+
+def _warn_of_others(cache: Cache) -> None:
+    """Torch has one cache directory for all threads, so two open caches cannot be told apart."""
+    others = sorted(str(c.id) for c in _loaded.values() if c.is_open and c.id != cache.id)
+    if others:
+        warn(
+            f"{cache.id} is opened while {', '.join(others)} is open: torch compiles both into one "
+            "directory, so each may publish what the other compiled"
+        )
 
 
 def _point_torch_at(root: str) -> None:
@@ -94,11 +152,34 @@ def _point_torch_at(root: str) -> None:
     torch also fixes TRITON_CACHE_DIR below the directory it saw first; that value is dropped, one
     that the user chose is kept.
     """
-    before = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = root
+    before = os.environ.get(_VARIABLE)
+    chosen = own_torch_dir(os.environ)
+    if chosen and os.path.abspath(chosen) != root:
+        say(f"torch compiles in {root} (CASINDUCTOR_LOCAL_DIR) instead of {chosen} ({_VARIABLE})")
+    os.environ[_VARIABLE] = root
     triton = os.environ.get("TRITON_CACHE_DIR")
     if before and triton and before != root and triton.startswith(os.path.join(before, "triton")):
         del os.environ["TRITON_CACHE_DIR"]
+
+
+def _moved_from(cache: Cache) -> str | None:
+    """Where torch compiles now, if something moved it away from a cache that was loaded."""
+    now = os.environ.get(_VARIABLE)
+    if cache.snapshot is None or not now or os.path.realpath(now) == os.path.realpath(cache.root):
+        return None
+    return os.path.abspath(now)
+
+
+def _sync_moved(cache: Cache, root: str) -> None:
+    """Publish what torch wrote since the load in the directory it was moved to."""
+    warn(
+        f"{cache.id}: {_VARIABLE} was moved from {cache.root} to {root}, so torch did not read "
+        "what was restored; what it compiled there is published from there"
+    )
+    try:
+        say(cache.moved_to(root).sync().summary())
+    except Exception as error:
+        _log_fault(f"sync {root}", cache, error)
 
 
 __all__ = [

@@ -89,6 +89,10 @@ class Fleet:
     def files(self, pattern: str) -> list[Path]:
         return sorted(path for path in self.store.rglob(pattern) if path.is_file())
 
+    def published(self) -> list[Path]:
+        """All objects but marks of use, which come with time."""
+        return [path for path in self.files("*") if "uses" not in path.parts]
+
     def stored_bytes(self) -> int:
         return sum(path.stat().st_size for path in self.files("*"))
 

@@ -39,10 +39,10 @@ def test_a_disk_that_fills_loses_nothing(small: Fleet) -> None:
     Tree(small.folder / "local/w").model("ab")
     small.cache("w", "one").sync()
     Tree(small.folder / "local/large").write("ab/c" + "a" * 51 + ".py", os.urandom(1 << 20))
-    before = {path: path.read_bytes() for path in small.files("*")}
+    before = {path: path.read_bytes() for path in small.published()}
     with pytest.raises(StoreFull, match="No space left"):
         small.cache("large", "one").sync()
-    assert {path: path.read_bytes() for path in small.files("*")} == before
+    assert {path: path.read_bytes() for path in small.published()} == before
     full = 0
     for number in range(60):  # until inodes or blocks are used up, whatever comes first
         Tree(small.folder / "local" / f"x{number}", seed=number).kernel(f"{chr(97 + number % 26)}q")

@@ -46,9 +46,9 @@ def test_load_use_sync(worker: Tree, fleet: Fleet, caplog: pytest.LogCaptureFixt
     state = toolkit.load_inductor_cache("m/v1")
     assert len(state) == 64
     assert toolkit.load_inductor_cache("m/v1") == state
-    before = fleet.files("*")
+    before = fleet.published()
     toolkit.sync_inductor_cache("m/v1", state)
-    assert fleet.files("*") == before
+    assert fleet.published() == before
     worker.model("cd")
     toolkit.sync_inductor_cache("m/v1", state)
     assert toolkit.load_inductor_cache("m/v1") != state

@@ -58,7 +58,7 @@ def test_what_was_read_is_counted(restored: tuple[Cache, Tree]) -> None:
     assert len(found.used) == 16
     assert len(found.unused) == 24
     assert found.saved_seconds > 0, "the entry that was read says what it took to compile"
-    assert not found.active
+    assert found.elsewhere, "read, and not by torch in this process"
 
 
 def test_a_second_worker_counts_anew(fleet: Fleet, restored: tuple[Cache, Tree]) -> None:
@@ -196,7 +196,7 @@ def test_one_line_is_logged(
     with caplog.at_level(logging.INFO, "casinductor"), synchronized_inductor_cache("k"):
         Tree(fleet.folder / "local/w").model("ab")
     line = caplog.messages[-1]
-    assert "fxgraph 0 of 0 hit" in line
+    assert "torch ran in another process: its hits are not seen; 1 new entry came" in line
     assert "kernels built" in line
     assert "\n" not in line
     assert TRACE._listeners == listening, "nobody listens once the block is left"
@@ -205,7 +205,7 @@ def test_one_line_is_logged(
 @pytest.mark.parametrize("name", ["CASINDUCTOR_TRACE", "CASINDUCTOR_WARMUPS"])
 def test_a_switch_is_0_or_1(name: str) -> None:
     field = name.rpartition("_")[2].lower()
-    for value, meant in (("0", False), ("1", True), ("", True)):
+    for value, meant in (("0", False), ("1", True), ("", True), ("no", False), ("True", True)):
         assert getattr(Settings.from_environment({name: value}), field) is meant
     with pytest.raises(InvalidName, match=name):
-        Settings.from_environment({name: "yes"})
+        Settings.from_environment({name: "maybe"})

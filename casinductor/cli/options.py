@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from casinductor.util.human import strip_control
+from casinductor.util.voice import silence
 
 if TYPE_CHECKING:
     from casinductor.cache import Cache
@@ -56,11 +57,15 @@ class Options:
             settings = replace(settings, gpu_type=self.gpu)
         return replace(settings, local_dir=local_dir) if local_dir else settings
 
-    def cache(self, key: str, local_dir: Path | None = None) -> Cache:
-        """The cache of this key on the GPU type of the options, the environment or this worker."""
+    def cache(self, key: str, local_dir: Path | None = None, python: str | None = None) -> Cache:
+        """The cache of this key on the GPU type of the options, the environment or this worker, for
+        workers that run ``python``, by default this interpreter.
+        """
         from casinductor.cache import Cache
+        from casinductor.inductor.interpreter import fingerprint_of
 
-        return Cache(key, settings=self.settings(local_dir))
+        worker = fingerprint_of(python) if python else None
+        return Cache(key, settings=self.settings(local_dir), worker=worker)
 
     def emit(self, document: Any, lines: Iterable[str]) -> None:
         """Print JSON with ``--json``, nothing with ``--quiet``, else the lines."""
@@ -125,6 +130,15 @@ def global_options(function: Function) -> Function:
     return function
 
 
+python_option = click.option(
+    "--python",
+    metavar="PYTHON",
+    help="The interpreter whose torch this is about (default: this one).",
+)
+empty_option = click.option(
+    "--allow-empty", is_flag=True, help="Succeed although there is nothing to do."
+)
+
 grace_option = click.option(
     "--grace",
     type=click.FloatRange(min=0),
@@ -143,7 +157,10 @@ def command_options(function: Function) -> Function:
     def wrapper(ctx: click.Context, /, **given: Any) -> Any:
         names = ("store", "gpu", "as_json", "quiet")
         own = Options(**{name: given.pop(name) for name in names})
-        return function(_outer(ctx).merged(own), **given)
+        options = _outer(ctx).merged(own)
+        if options.quiet:
+            silence()
+        return function(options, **given)
 
     return wrapper
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from casinductor.cli.options import Options, command_options
+from casinductor.cli.options import Options, command_options, empty_option, python_option
 from casinductor.util.human import counted
 
 
@@ -29,21 +29,31 @@ from casinductor.util.human import counted
     help="What a hit needs (default), or everything stored.",
 )
 @click.option("--deadline", type=float, metavar="SECONDS", help="Give up after this time.")
+@python_option
+@empty_option
 @command_options
 def command(
-    options: Options, cache: str, target: Path | None, mode: str | None, deadline: float | None
+    options: Options,
+    cache: str,
+    target: Path | None,
+    mode: str | None,
+    deadline: float | None,
+    python: str | None,
+    allow_empty: bool,
 ) -> None:
     """Restore into DIR what it lacks of CACHE."""
-    from casinductor.errors import CacheNotFound
+    from casinductor.errors import CacheNotFound, NothingDone
     from casinductor.settings import parse_restore
 
-    source = options.cache(cache, target)
+    source = options.cache(cache, target, python)
     wanted = parse_restore(mode, "--restore") if mode else None
     with options.bar(source, "restoring"):
         report = source.restore(wanted, deadline)
-    if report.source == "nothing":
+    if report.source == "nothing" and not allow_empty:
         raise CacheNotFound(f"{source.settings.store} holds no cache {source.id}")
     options.emit(report.as_dict(), [report.summary()])
     if options.as_json or options.quiet:
         options.warn([f"{counted(n, 'group')} refused: {why}" for why, n in report.refused.items()])
         options.warn(report.damage)
+    if report.refused and not report.groups and not allow_empty:
+        raise NothingDone(f"all of {source.id} is refused: {next(iter(report.refused))}")

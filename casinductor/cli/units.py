@@ -10,60 +10,46 @@ from typing import Any
 
 import click
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+from casinductor.util import units
 
 
 class _Unit(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2
-    pattern: re.Pattern[str]
-    example: str
+    @staticmethod
+    def parse(text: str) -> Any:
+        raise NotImplementedError
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not isinstance(value, str):
             return value
-        match = self.pattern.fullmatch(value.strip().lower())
-        if match is None:
-            self.fail(f"{value!r} is no {self.name}; write {self.example}", param, ctx)
-        return self.value(float(match[1]), match[2])
-
-    def value(self, number: float, unit: str) -> Any:
-        raise NotImplementedError
+        try:
+            return self.parse(value)
+        except ValueError as error:
+            self.fail(f"{value!r} is no {self.name}; {error}", param, ctx)
 
 
 class Duration(_Unit):
-    """``90s``, ``15m``, ``12h``, ``30d`` or ``2w``, in seconds."""
+    """A duration, in seconds."""
 
     name = "duration"
-    pattern = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
-    example = "for instance 60s, 12h or 30d"
-
-    def value(self, number: float, unit: str) -> float:
-        return number * _SECONDS[unit]
+    parse = staticmethod(units.seconds)
 
 
 class Size(_Unit):
-    """``500000``, ``1.5GB`` or ``200 GB``, in bytes; powers of 1,000 as disks are sold."""
+    """A size, in bytes."""
 
     name = "size"
-    pattern = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?")
-    example = "for instance 500MB or 1.5GB"
-
-    def value(self, number: float, unit: str) -> int:
-        return int(number * _BYTES[unit])
+    parse = staticmethod(units.size)
 
 
 class Share(_Unit):
     """``10%`` or ``all``, as a number from 0 to 1."""
 
     name = "share"
-    pattern = re.compile(r"(\d+(?:\.\d+)?)\s*(%)")
-    example = "for instance 10% or all"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        share = super().convert("100%" if value == "all" else value, param, ctx)
-        if share is not None and not 0 <= share <= 1:
-            self.fail(f"{value!r} is not between 0% and 100%", param, ctx)
+    @staticmethod
+    def parse(text: str) -> float:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", text.strip())
+        share = 1.0 if text == "all" else float(match[1]) / 100 if match else -1.0
+        if not 0 <= share <= 1:
+            raise ValueError("write a share from 0% to 100%, for instance 10%, or all")
         return share
-
-    def value(self, number: float, unit: str) -> float:
-        return number / 100

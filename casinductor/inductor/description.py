@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from casinductor.inductor.components import Component, components
 from casinductor.inductor.entries import (
+    KERNEL_HASH,
     TEXT,
     Entry,
     Payload,
@@ -20,7 +21,6 @@ from casinductor.inductor.entries import (
 )
 from casinductor.inductor.kernels import cpp_blocks
 
-_KERNEL_HASH = re.compile(rb"[A-Z2-7]{52}")
 _FILE_NAME = re.compile(rb"[\w.-]{1,400}\.\w{1,12}")
 _BYTES = {0x43, 0x42, 0x8E, 0x96}
 
@@ -68,7 +68,7 @@ def _bundle(data: bytes, payloads: list[Payload]) -> dict[str, dict[str, Span]]:
     for opcode, start, end in payloads:
         if start < begin:
             continue
-        if opcode == 0x8C and end - start == 52 and _KERNEL_HASH.fullmatch(data, start, end):
+        if opcode == 0x8C and end - start == 52 and KERNEL_HASH.fullmatch(data, start, end):
             files = kernels.setdefault(data[start:end].decode("ascii"), {})
             name = None
         elif opcode in TEXT and end - start < 512 and _FILE_NAME.fullmatch(data, start, end):

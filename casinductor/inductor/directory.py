@@ -52,6 +52,7 @@ class Walk:
     files: dict[str, Found] = field(default_factory=dict)
     seen: int = 0
     junk: int = 0
+    products: int = 0
     unknown: list[str] = field(default_factory=list)
 
 
@@ -77,6 +78,8 @@ def walk(root: str) -> Walk:
                 files[path] = Found(path, place, mode & 0o7777, stamp(status), status.st_atime_ns)
             elif regular and place.fate is Fate.UNKNOWN:
                 result.unknown.append(path)
+            elif regular and place.fate is Fate.PRODUCT:
+                result.products += 1
             else:
                 result.junk += 1
     except OSError as error:

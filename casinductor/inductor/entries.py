@@ -29,7 +29,9 @@ _RECALLS = {0x68, 0x6A}
 _LONG1, _STOP, _MEMOIZE, _NONE, _FRAME = 0x8A, 0x2E, 0x94, 0x4E, 0x95
 _STACK_GLOBAL = 0x93
 
-_KERNEL_HASH = re.compile(rb"[A-Z2-7]{52}")
+#: Triton names a kernel's folder by its hash: base32, or base64url (Triton 3.2, with torch 2.6).
+KERNEL_HASH = re.compile(rb"[A-Z2-7]{52}|[0-9A-Za-z_-]{43}")
+_HASH_SIZES = {43, 51, 52, 53}
 _FX_KEY = re.compile(rb"f[a-z2-7]{51,52}")
 _DEVICE_LINE = re.compile(rb"\[\w+\] system_info\[device\]: \{'name': '([^']{1,100})'\}")
 #: What generated source says when loading it runs or loads machine code for the CPU.
@@ -112,7 +114,7 @@ def read_entry(kind: str, key: str, data: bytes, payloads: list[Payload] | None 
     entry.device = _device(data, payloads)
     entry.compiles_cpp = _compiles_cpp(data, payloads, names)
     if bundle := names.get(b"_triton_bundle"):
-        entry.bundled = _matching(data, payloads[bundle[0] :], _KERNEL_HASH)
+        entry.bundled = _matching(data, payloads[bundle[0] :], KERNEL_HASH)
     return entry
 
 
@@ -250,7 +252,7 @@ def _matching(data: bytes, payloads: list[Payload], pattern: re.Pattern[bytes]) 
     return {
         data[start:end].decode("ascii")
         for opcode, start, end in payloads
-        if opcode == 0x8C and 51 <= end - start <= 53 and pattern.fullmatch(data, start, end)
+        if opcode == 0x8C and end - start in _HASH_SIZES and pattern.fullmatch(data, start, end)
     }
 
 

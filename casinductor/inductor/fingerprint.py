@@ -18,10 +18,13 @@ from importlib import metadata, util
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-from casinductor.inductor.gpu import CPU, UNKNOWN, device_name
+from casinductor.inductor.gpu import CPU, UNKNOWN, device
 
 #: What an artifact demands: a field of the fingerprint and its value (``flags``: a list).
 Requirement = dict[str, "str | list[str]"]
+
+#: The words for a worker that has no device, or does not know which.
+NO_DEVICE = ("none", "unsure")
 
 _COMMON = ("torch", "triton", "accelerator", "python", "platform")
 _MACHINE_CODE = ("libc", "isa", "flags")
@@ -41,8 +44,8 @@ class Fingerprint:
     """What decides whether an artifact may run here. Absent packages are ``none``.
 
     ``accelerator`` is the CUDA or ROCm release torch was built with, ``device`` the GPU's full
-    name (or ``none``), ``isa`` the vector instructions torch would choose, ``flags`` the
-    processor's flags that a compiler uses.
+    name (``none`` without one, ``unsure`` where it may be another one), ``isa`` the vector
+    instructions torch would choose, ``flags`` the processor's flags that a compiler uses.
     """
 
     torch: str
@@ -79,7 +82,7 @@ def requirement(
     names = _COMMON + (_MACHINE_CODE if machine_code else ())
     demands: Requirement = {name: known[name] for name in names}
     gpu = device or (fingerprint.device if on_device else None)
-    if gpu and gpu != "none":
+    if gpu and gpu not in NO_DEVICE:
         demands["device"] = gpu
     return demands
 
@@ -87,8 +90,8 @@ def requirement(
 def refusal(demands: Mapping[str, object], worker: Fingerprint) -> str | None:
     """Why this worker may not load an artifact with these demands, or None when it may.
 
-    A device's name is compared only where this worker has a device: without one nothing runs, and
-    torch's key holds the name too.
+    A device's name is compared only where this worker has a device and knows which: without one
+    nothing runs, and torch's key holds the name too.
     """
     known: dict[str, str | list[str]] = worker.as_dict()
     order = list(known)
@@ -102,7 +105,7 @@ def refusal(demands: Mapping[str, object], worker: Fingerprint) -> str | None:
             missing = set(wanted if isinstance(wanted, list) else ["?"]) - set(have)
             if missing:
                 return f"its code uses CPU flags missing here: {' '.join(sorted(missing)[:8])}"
-        elif wanted != have and not (name == "device" and have == "none"):
+        elif wanted != have and not (name == "device" and have in NO_DEVICE):
             return f"made for {_LABEL.get(name, name)} {wanted}, this worker has {have}"
     return None
 
@@ -145,6 +148,11 @@ def _torch_version() -> tuple[str, str]:
         text = (folder / "version.py").read_text() if folder else ""
     except (OSError, ValueError, ImportError):
         text = ""
+    return parse_version(text)
+
+
+def parse_version(text: str) -> tuple[str, str]:
+    """torch's version with its build, and its CUDA or ROCm release, from ``torch/version.py``."""
     found = dict(re.findall(r"^(\w+)(?:\s*:[^=\n]*)?\s*=\s*'([^']*)'", text, re.MULTILINE))
     if "__version__" not in found:
         return "none", "none"
@@ -166,8 +174,10 @@ def _package_version(*names: str) -> str:
 
 
 def _device() -> str:
-    name = device_name()
-    return "none" if name in (CPU, UNKNOWN) else name
+    found = device()
+    if found.doubt:
+        return "unsure"
+    return "none" if found.name in (CPU, UNKNOWN) else found.name
 
 
 def _cpu_flags() -> tuple[str, ...]:

@@ -1,17 +1,19 @@
-"""The name of this worker's GPU type, found without torch.
+"""The name of this worker's GPU type, found without importing torch.
 
-Invariant: detection never raises and never starts a subprocess where a file or NVML can answer;
-two different boards of different capability never get the same name.
+Invariant: detection never raises; two different boards of different capability never get the same
+name; a device is compared with what artifacts demand only where it is the one torch will use.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from glob import glob
-from pathlib import Path
+
+from casinductor.inductor.driver import Board, boards, slice_name
 
 UNKNOWN = "UNKNOWN"
 CPU = "CPU"
@@ -21,105 +23,124 @@ CPU = "CPU"
 _DATACENTER = re.compile(r"((?:[A-Z]{1,3})\d+[A-Z]{0,2})(?=$|[\s-])")
 _MAKERS = re.compile(r"^(?:NVIDIA|AMD)\s+|^(?:Tesla|GRID|Instinct|GeForce|Radeon)\s+")
 _FILLER = {"Generation", "GPU", "Graphics"}
+#: A slice in a device's name, as CUDA writes it: "NVIDIA A100-SXM4-40GB MIG 1g.5gb".
+_SLICE = re.compile(r"\bMIG\s+(\d\S*)")
+#: What limits the devices of a process, the narrowest first (HIP reads CUDA's name too).
+VISIBLE = ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+
+
+@dataclass(frozen=True)
+class Device:
+    """The device torch will use: its full name, ``CPU`` or ``UNKNOWN``, and why it may be another
+    one (empty where it is known).
+    """
+
+    name: str
+    doubt: str = ""
 
 
 def get_gpu_type() -> str:
-    """The GPU type of this worker, such as ``H100`` or ``RTX-4090``.
+    """The GPU type of this worker, such as ``H100``, ``RTX-4090`` or ``A100-MIG-1g.5gb``.
 
-    ``CPU`` without a GPU, ``UNKNOWN`` when there is one that cannot be named;
-    ``CASINDUCTOR_GPU_TYPE`` overrides both. Never raises.
+    It is that of the first device visible to this process. ``CPU`` without a GPU, ``UNKNOWN`` when
+    there is one that cannot be named; ``CASINDUCTOR_GPU_TYPE`` overrides both. Never raises.
     """
     override = os.environ.get("CASINDUCTOR_GPU_TYPE")
     if override:
         return override
-    name = device_name()
+    name = device().name
     return name if name in (CPU, UNKNOWN) else short_name(name)
 
 
-@lru_cache(maxsize=1)
-def device_name() -> str:
-    """The driver's full name of the first GPU, ``CPU`` or ``UNKNOWN``; found once per process."""
-    for source in (_nvidia_from_proc, _nvidia_from_nvml, _amd_from_sysfs):
-        try:
-            name = source()
-        except Exception:
-            name = None
-        if name:
-            return name
-    if _has_gpu():
-        try:
-            return _from_tools() or UNKNOWN
-        except Exception:
-            return UNKNOWN
-    return CPU
+def device() -> Device:
+    """The device of this process: torch's own word where it has begun with CUDA, else the first
+    visible one of the driver's list.
+    """
+    if said := _torchs_word():
+        return Device(said)
+    return _from_driver(tuple(os.environ.get(name) for name in (*VISIBLE, "CUDA_DEVICE_ORDER")))
 
 
 def short_name(name: str) -> str:
     """A full device name as one path-safe word; ``UNKNOWN`` when nothing is left of it."""
-    rest = name.strip()
+    part = _SLICE.search(name)
+    rest = name[: part.start()].strip() if part else name.strip()
     while (stripped := _MAKERS.sub("", rest, count=1)) != rest:
         rest = stripped
-    if match := _DATACENTER.match(rest):
-        return match[1]
-    words = re.findall(r"[0-9A-Za-z.]+", rest)
+    match = _DATACENTER.match(rest)
+    words = [match[1]] if match else re.findall(r"[0-9A-Za-z.]+", rest)
     kept = [word for word in words if word not in _FILLER]
+    if part:
+        kept += ["MIG", *re.findall(r"[0-9A-Za-z.]+", part[1])]
     return "-".join(kept) or UNKNOWN
 
 
-def _nvidia_from_proc() -> str | None:
-    for path in sorted(glob("/proc/driver/nvidia/gpus/*/information")):
-        match = re.search(
-            r"^Model:\s*(.+?)\s*$", Path(path).read_text(errors="replace"), re.MULTILINE
-        )
-        if match and "unknown" not in match[1].lower():
-            return match[1]
-    return None
-
-
-def _nvidia_from_nvml() -> str | None:
-    """Ask the driver's library; its ABI (``nvml.h``) is stable across releases."""
-    if not (os.path.exists("/dev/nvidiactl") or os.path.exists("/dev/dxg")):
-        return None
-    nvml = ctypes.CDLL("libnvidia-ml.so.1")
-    if nvml.nvmlInit_v2() != 0:
-        return None
+def _torchs_word() -> str | None:
+    """What torch calls its device, where CUDA is initialized; nothing is begun by asking."""
+    cuda = sys.modules.get("torch.cuda")
     try:
-        handle, text = ctypes.c_void_p(), ctypes.create_string_buffer(96)
-        if nvml.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(handle)) != 0:
+        if cuda is None or not cuda.is_initialized():
             return None
-        if nvml.nvmlDeviceGetName(handle, text, len(text)) != 0:
-            return None
-        return text.value.decode("utf-8", "replace")
-    finally:
-        nvml.nvmlShutdown()
+        return str(cuda.get_device_name(cuda.current_device()))
+    except Exception:
+        return None
 
 
-def _amd_from_sysfs() -> str | None:
-    for path in sorted(glob("/sys/class/drm/card*/device/product_name")):
-        name = Path(path).read_text(errors="replace").strip()
-        if name:
-            return name
-    return None
+@lru_cache(maxsize=4)
+def _from_driver(environment: tuple[str | None, ...]) -> Device:
+    """The first visible device of the driver's list, found once per process and environment."""
+    *limits, order = environment
+    found = boards()
+    if not found:
+        return Device(CPU)
+    wanted = _first_visible([limit for limit in limits if limit is not None])
+    if wanted == "":
+        return Device(CPU)
+    return _chosen(found, wanted, order)
 
 
-def _has_gpu() -> bool:
-    return any(map(os.path.exists, ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")))
+def _first_visible(limits: Sequence[str]) -> str | None:
+    """The first device of the narrowest list; None without one, "" where none is visible."""
+    if not limits:
+        return None
+    if any(not limit.strip() for limit in limits):
+        return ""
+    first = limits[0].split(",")[0].strip()
+    return "" if first.startswith("-") or first == "NoDevFiles" else first
 
 
-def _from_tools() -> str | None:
-    """The vendors' command-line tools: slow, so only where all else failed."""
-    import subprocess
+def _chosen(found: list[Board], wanted: str | None, order: str | None) -> Device:
+    if wanted is not None and wanted.startswith("MIG-"):
+        return _slice(found[0], wanted)
+    if wanted is not None and not wanted.isdigit():
+        named = [board for board in found if board.uuid and board.uuid.startswith(wanted)]
+        if not named:
+            return _first(found, f"no board of this machine is called {wanted}")
+        return _slice(named[0], None) if named[0].sliced else Device(named[0].name or UNKNOWN)
+    index = int(wanted or 0)
+    if index >= len(found):
+        return Device(CPU)  # CUDA sees no device from an invalid one on
+    if len({board.name for board in found}) > 1 and order != "PCI_BUS_ID":
+        names = ", ".join(sorted({board.name for board in found}))
+        return _first(
+            found[index:],
+            f"which of {names} comes first is CUDA's choice until CUDA_DEVICE_ORDER=PCI_BUS_ID, "
+            "or a UUID in CUDA_VISIBLE_DEVICES, says it",
+        )
+    return _first(found[index:], "")
 
-    queries = (
-        (["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], r"^\s*(.+?)\s*$"),
-        (["rocm-smi", "--showproductname"], r"Card [Ss]eries:\s*(.+?)\s*$"),
-    )
-    for command, pattern in queries:
-        try:
-            result = subprocess.run(command, capture_output=True, text=True, timeout=10)
-        except (OSError, subprocess.SubprocessError):
-            continue
-        match = re.search(pattern, result.stdout, re.MULTILINE)
-        if result.returncode == 0 and match:
-            return match[1]
-    return None
+
+def _first(found: list[Board], doubt: str) -> Device:
+    board = found[0]
+    return _slice(board, None) if board.sliced else Device(board.name or UNKNOWN, doubt)
+
+
+def _slice(board: Board, uuid: str | None) -> Device:
+    """A slice: its GPU type is told by NVML, but torch's exact name of it only by torch."""
+    doubt = "torch's name of a MIG slice is known once it has begun with CUDA"
+    name = slice_name(board, uuid) or ""
+    part = _SLICE.search(name)
+    if part is None:
+        return Device(UNKNOWN, doubt)
+    whole = name[: part.start()].strip() or board.name
+    return Device(f"{whole} MIG {part[1]}", doubt)

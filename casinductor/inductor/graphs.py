@@ -6,9 +6,15 @@ demand more of a worker, never less.
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
+
 from casinductor.inductor.directory import Unstable, Walk, read_stable
 from casinductor.inductor.entries import Entry, read_entry
 from casinductor.inductor.layout import Kind, entry_key
+
+#: The name of a generated file: torch's hash of its text, 51 or 52 characters of base32.
+_STEM = re.compile(rb"c[a-z2-7]{51,52}")
 
 
 class Graphs:
@@ -34,6 +40,16 @@ class Graphs:
             paths = [path for those in self._by_key.values() for path in those]
             self._bundled = set().union(*(self._entry(path).bundled for path in paths))
         return self._bundled
+
+    def named_modules(self) -> set[str]:
+        """The stems of all generated modules that some entry names: its own, and its kernels'."""
+        found: set[str] = set()
+        for paths in self._by_key.values():
+            for path in paths:
+                with suppress(Unstable):
+                    data = read_stable(self._root, self._walk.files[path])
+                    found.update(stem.decode() for stem in _STEM.findall(data))
+        return found
 
     def compiles_cpp(self, key: str) -> bool:
         """Whether the graph of this key holds code for the CPU; an absent graph counts as yes."""

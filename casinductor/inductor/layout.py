@@ -17,6 +17,7 @@ class Fate(Enum):
 
     SHARE = "share"
     JUNK = "junk"
+    PRODUCT = "product"
     UNKNOWN = "unknown"
 
 
@@ -66,6 +67,7 @@ class Place(NamedTuple):
 
 JUNK = Place(Fate.JUNK)
 UNKNOWN = Place(Fate.UNKNOWN)
+PRODUCT = Place(Fate.PRODUCT)
 
 #: Directories at the top whose contents are never shared: empty lock files, a JSON of timings
 #: that torch rewrites without a lock, per-job profiles, compilers, and files changed in place.
@@ -91,6 +93,8 @@ _CPP = re.compile(rf"({_XX}/{_STEM})\.(cpp|so|h)")
 _LOADS = re.compile(rf"({_XX}/{_STEM})\.so\.load_ok")
 _MODULE = re.compile(rf"{_XX}/{_STEM}\.py")
 _TUNING = re.compile(rf"{_XX}/{_STEM}\.best_config")
+#: What AOTInductor compiles: a folder of its own, named by the hash of the wrapper's code.
+_AOTI = re.compile(r"c[a-z2-7]{51,52}/[^/]+")
 _TRITON = re.compile(r"(triton/[0-9A-Za-z]+/[0-9A-Za-z_-]+)/[^/]+")
 
 
@@ -113,7 +117,7 @@ def classify(path: str) -> Place:
         return Place(Fate.SHARE, Kind.CPP, match[1], needed=match[2] == "so")
     if _MODULE.fullmatch(path):
         return Place(Fate.SHARE, Kind.MODULE, path, needed=False)
-    return UNKNOWN
+    return PRODUCT if _AOTI.fullmatch(path) else UNKNOWN
 
 
 def shared(place: Place, size: int) -> bool:
@@ -145,9 +149,10 @@ def complete(kind: Kind, names: dict[str, int]) -> bool:
     """Whether a group is finished, from its files' names and permission modes.
 
     The linker opens the final ``.so`` first and sets its x bit last, so one without it is still
-    being written; a ``.cpp`` alone has not been compiled yet.
+    being written; a ``.cpp`` alone has not been compiled yet. A header (torch before 2.7 copies its
+    prefix there) is whole at once.
     """
-    if kind is Kind.CPP:
+    if kind is Kind.CPP and not all(name.endswith(".h") for name in names):
         libraries = [mode for name, mode in names.items() if name.endswith(".so")]
         return bool(libraries) and all(mode & 0o100 for mode in libraries)
     return True

@@ -16,6 +16,8 @@ from casinductor.inductor.entries import read_entry
 from casinductor.inductor.layout import Kind
 
 _CPP_BLOCK = re.compile(rb"async_compile\.cpp\w*\(.*?'''(.*?)'''", re.DOTALL)
+#: How a kernel's function begins; before torch 2.8 its file's name does not say that it is one.
+_KERNEL = re.compile(rb'extern "C"\s+void\s+kernel\(')
 _STEM = re.compile(rb"/([0-9a-z]{2})/(c[a-z2-7]{51,52})\.py")
 
 
@@ -64,10 +66,13 @@ class Relations:
 
     def _probes(self) -> set[str]:
         """The libraries by which torch learns what the compiler can do: every graph needs them."""
+        sources = self._cpp_sources()
         return {
             path
             for path, file in self._walk.files.items()
-            if file.place.kind is Kind.CPP and ".main" not in path
+            if file.place.kind is Kind.CPP
+            and ".main" not in path
+            and not _KERNEL.search(sources.get(file.place.group, b""))
         }
 
     def _modules(self, stems: set[tuple[str, str]]) -> set[str]:

@@ -2,7 +2,8 @@
 
 Invariant: listening changes nothing that torch computes, never raises into it, and makes it render
 no event but those that are kept, at most :data:`MAX_EVENTS`. Format: artifacts
-``fx_graph_cache_<status>`` and ``aotautograd_cache_<status>`` on the logger ``torch.__trace``, with
+``fx_graph_cache_<status>``, ``fx_graph_bundled_cache_<status>`` (a graph inside an aotautograd
+entry) and ``aotautograd_cache_<status>`` on the logger ``torch.__trace``, with
 a JSON payload (torch 2.6 and later: ``torch/_inductor/compile_fx.py``,
 ``torch/_functorch/_aot_autograd/autograd_cache.py``).
 """
@@ -20,7 +21,7 @@ import msgspec
 
 MAX_EVENTS = 4096
 _LOGGER = "torch.__trace"
-_NAME = re.compile(r"(fx_graph|aotautograd)_cache_(hit|miss|bypass)")
+_NAME = re.compile(r"(fx_graph|fx_graph_bundled|aotautograd)_cache_(hit|miss|bypass)")
 _LONGEST = 2000
 
 
@@ -152,7 +153,7 @@ def _event(record: logging.LogRecord) -> Event | None:
     told = _DECODER.decode(getattr(record, "payload", None) or "{}")
     saved = told.time_saved_ns or (told.time_saved_ms or 0) * 1e6
     return Event(
-        "fxgraph" if match[1] == "fx_graph" else match[1],
+        "fxgraph" if match[1].startswith("fx_graph") else match[1],
         match[2],
         told.key or "",
         told.cache_status_detailed or "",

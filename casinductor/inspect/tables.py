@@ -122,7 +122,11 @@ def kernel_rows(view: View, facts: Facts | None) -> list[KernelRow]:
         for name, title in item.fact.get("bundle", {}).items():
             graphs_of[name].append(item.fact.get("key", ""))
             bundled[name] = title
-    rows = [_triton(item, graphs_of) for item in view.of(Kind.TRITON.value)]
+    rows = [
+        _triton(item, graphs_of)
+        for item in view.of(Kind.TRITON.value)
+        if set(item.fact.get("sizes", {})) != {"so"}  # a launcher, or the driver's utilities
+    ]
     stored = {row.hash for row in rows}
     rows += [
         KernelRow(

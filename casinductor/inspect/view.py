@@ -10,19 +10,17 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from casinductor.errors import CacheNotFound
 from casinductor.inspect.facts import Fact, Facts
-from casinductor.settings import Settings, default_state_dir
+from casinductor.settings import Settings
 from casinductor.store.backends.address import open_backend
 from casinductor.store.format.names import CacheId
 from casinductor.store.format.ulid import is_ulid, ulid_ms
-from casinductor.store.index.catalog import catalog_path
 from casinductor.store.index.groups import Version
 from casinductor.store.index.union import demands_of, versions
-from casinductor.store.opening import with_store
+from casinductor.store.opening import state_path, with_store
 from casinductor.store.store import Store
 from casinductor.store.write.journal import Record, records
 
@@ -86,8 +84,7 @@ class View:
 @contextmanager
 def open_facts(settings: Settings) -> Iterator[Facts]:
     """The memory of facts that belongs to a store."""
-    url = open_backend(settings.store).url
-    path: Path | None = catalog_path(settings.state_dir or default_state_dir(), url)
+    path = state_path(settings, open_backend(settings.store).url)
     facts = Facts(path.with_suffix(".facts") if path else None)
     try:
         yield facts
@@ -105,6 +102,7 @@ def look_at(
     store: Store, facts: Facts, cache: CacheId, *kinds: str, runs: int = RUNS, fresh: bool = True
 ) -> View:
     """As :func:`view_of`, on an open store; ``fresh`` reads manifests not seen yet first."""
+    store.require_there()
     if fresh and not store.refresh(cache.gpu, cache.key).log().listed:
         raise CacheNotFound(f"{store.backend.url} holds no cache {cache}")
     found: dict[tuple[str, str, bytes], Version] = {}

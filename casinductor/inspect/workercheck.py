@@ -14,10 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from casinductor.inductor.fingerprint import worker_fingerprint
+from casinductor.inductor.flags import PRECOMPILE, precompiles, switched_off
+from casinductor.inductor.gpu import device
 from casinductor.inspect.checkup import Checkup, ok
 from casinductor.inspect.storecheck import local_or_network, space
 from casinductor.settings import Settings, default_state_dir
 from casinductor.util.mounts import is_local
+from casinductor.worker.readiness import exposed
 from casinductor.worker.snapshot import keeps_atime
 
 _HEADERS = "TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS"
@@ -44,8 +47,10 @@ def check_worker(settings: Settings, environ: Mapping[str, str] | None = None) -
         _state(settings),
         *_node(settings),
         _torch(),
+        *_device(),
         _compiler(env),
         *_cpu(env),
+        *_flags(env),
         _splits(env),
     ]
 
@@ -73,6 +78,9 @@ def _directory(settings: Settings) -> list[Checkup]:
         advice = "use a local disk; the store is what workers share"
         told = f"{path} is on {local_or_network(there)}"
         checks.append(Checkup("local directory", "warning", told, advice))
+    if os.path.isdir(path) and not settings.trust_local and (reason := exposed(path)):
+        advice = "use one of your own (a folder inside it is made so), as on a volume of a pod"
+        checks.append(Checkup("local directory", "problem", reason, advice))
     if not checks:
         checks.append(ok("local directory", f"{path} on {local_or_network(there)}"))
     if os.path.isdir(path) and not keeps_atime(path):
@@ -88,13 +96,17 @@ def _redirected(name: str, env: Mapping[str, str], local: str) -> Checkup:
     if name == "TRITON_CACHE_DIR":
         told = f"{name} is {value}, so Triton's files lie outside the local directory"
         return Checkup(name, "warning", told, f"unset {name}")
-    told = f"{name} is {value}; casinductor assigns {local} when it loads a cache"
-    advice = f"unset it, or set CASINDUCTOR_LOCAL_DIR={value} on all workers"
+    told = f"{name} is {value}, but CASINDUCTOR_LOCAL_DIR has torch compile in {local}"
+    advice = f"unset one of the two, or set CASINDUCTOR_LOCAL_DIR={value} on all workers"
     return Checkup(name, "warning", told, advice)
 
 
 def _state(settings: Settings) -> Checkup:
     path = settings.state_dir or default_state_dir()
+    if path is None:
+        advice = "set CASINDUCTOR_STATE_DIR or TMPDIR to a folder that this user can write"
+        told = "there is no temporary directory, so catalogs are kept in memory and read anew"
+        return Checkup("state directory", "warning", told, advice)
     there = path if path.exists() else Path(tempfile.gettempdir())
     if not is_local(str(there)):
         advice = "set CASINDUCTOR_STATE_DIR to a local disk: SQLite does not work on networks"
@@ -137,6 +149,15 @@ def _torch() -> Checkup:
     return ok("torch", ", ".join([*parts, f"device {worker.device}"]))
 
 
+def _device() -> list[Checkup]:
+    """Whether this worker's device is known before torch begins with it."""
+    found = device()
+    if not found.doubt:
+        return []
+    told = f"{found.doubt}; until then devices are not compared"
+    return [Checkup("device", "advice", told, "set CASINDUCTOR_GPU_TYPE on workers that differ")]
+
+
 def _compiler(env: Mapping[str, str]) -> Checkup:
     wanted = env.get("CXX") or "g++"
     found = shutil.which(wanted, path=env.get("PATH"))
@@ -174,6 +195,24 @@ def _cpu(env: Mapping[str, str]) -> list[Checkup]:
         checks.append(Checkup("precompiled header", "advice", told, advice))
     else:
         checks.append(ok("precompiled header", "torch builds none and probes no compiler"))
+    return checks
+
+
+def _flags(env: Mapping[str, str]) -> list[Checkup]:
+    """Settings under which there is nothing to share."""
+    checks = [
+        Checkup("caches", "problem", f"{setting}: torch caches nothing there", "unset it")
+        for setting in switched_off(env)
+    ]
+    torch = worker_fingerprint().torch
+    if torch.startswith(("2.5.", "2.6.")) and env.get("TORCHINDUCTOR_SHAPE_PADDING") != "0":
+        told = f"torch {torch} decides by timings of its own, which are not shared, how it pads "
+        advice = "set TORCHINDUCTOR_SHAPE_PADDING=0 on all workers, or use torch 2.7 or later"
+        told += "matrices on GPUs: two workers may have different keys"
+        checks.append(Checkup("padding", "advice", told, advice))
+    if precompiles(env):
+        told = f"{PRECOMPILE} is set: torch's aotautograd entries get keys that no process hits"
+        checks.append(Checkup("precompile", "warning", told, f"unset {PRECOMPILE}"))
     return checks
 
 

@@ -84,7 +84,11 @@ class KernelWatch:
 
     def _built_folders(self) -> set[str]:
         """Triton folders that came and that no graph which hit brought along in its bundle."""
-        folders = {f.place.group for f in self._new.values() if f.place.kind is Kind.TRITON}
+        folders = {
+            file.place.group
+            for path, file in self._new.items()
+            if file.place.kind is Kind.TRITON and path.endswith(".json")
+        }  # the others hold Triton's launchers and its driver's utilities
         if len(folders) == self._emitted:
             return set()  # by torch's count, bundles account for all
         old = Walk({p: f for p, f in self._walk.files.items() if p not in self._new})

@@ -20,6 +20,7 @@ from casinductor.inductor import counters
 from casinductor.inductor.directory import Found, Unstable, Walk, read_stable
 from casinductor.inductor.entries import Entry, read_entry
 from casinductor.inductor.fingerprint import Fingerprint
+from casinductor.inductor.flags import switched_off
 from casinductor.inductor.layout import ENTRY_KINDS, entry_key
 from casinductor.inductor.trace import TRACE, Event, saved_ns
 from casinductor.observe.kernels import KernelWatch
@@ -39,6 +40,8 @@ class Observation:
     ``tracing``: also listen to torch's structured trace, which tells what happened to each graph.
     """
 
+    _listening = False
+
     def __init__(self, restored: RestoreReport, snapshot: Snapshot, tracing: bool) -> None:
         self._restored = restored
         self._snapshot = snapshot
@@ -49,6 +52,16 @@ class Observation:
         self._tracing = tracing
         self._event = TRACE.start() if tracing else 0
         self._listening = tracing
+
+    def keys(self) -> frozenset[str]:
+        """The keys of the graphs that torch looked up, as its trace has them."""
+        events = TRACE.since(self._event) if self._tracing else []
+        return frozenset(event.key for event in events if event.key)
+
+    def bypassed(self) -> bool:
+        """Whether torch met a graph that it does not cache."""
+        counted = counters.since(self._counters)
+        return bool(counted["fxgraph_bypass"] or counted["aotautograd_bypass"])
 
     def close(self) -> None:
         """Stop listening; a second call does nothing."""
@@ -67,11 +80,12 @@ class Observation:
         events = TRACE.since(self._event) if self._tracing else []
         counted = counters.since(self._counters)
         new = {path: file for path, file in walk.files.items() if snapshot.changed(path, file)}
+        graphs = _counts(events) if events else _of_caches(counted)
         report = WarmupReport(
             restored.cache,
             int(self._started * 1000),
             time.perf_counter() - self._clock,
-            graphs=_counts(events) if events else _of_caches(counted),
+            graphs=graphs,
             happened=[
                 Happened(e.cache, e.status, e.key, e.detail, e.guard, e.reason)
                 for e in events[:_KEPT_EVENTS]
@@ -83,12 +97,16 @@ class Observation:
             traced=self._tracing,
             notes=list(restored.notes),
             worker=_worker(worker, snapshot),
+            new_entries=len(_entry_files(new)),
             unknown_files=len(walk.unknown),
             unknown=walk.unknown[:_KEPT_UNKNOWN],
         )
+        report.notes += [f"torch's cache is off: {setting}" for setting in switched_off()]
         if report.worker["compiler"] == "":
             report.notes.append("no C++ compiler in PATH")
         self._add_usage(report, walk, new)
+        entries_read = any(walk.files[path].place.kind in ENTRY_KINDS for path in report.read)
+        report.elsewhere = not any(graphs.values()) and bool(report.new_entries or entries_read)
         self._add_kernels(report, walk, new, counted, events)
         self._add_seconds(report, walk, new, events)
         return report
@@ -124,7 +142,10 @@ class Observation:
         self, report: WarmupReport, walk: Walk, new: dict[str, Found], events: list[Event]
     ) -> None:
         """Compile times, of the entries that this worker made and of those that it was spared."""
-        report.spent_seconds = _seconds(self._entries(_entry_files(new)))
+        made = self._entries(_entry_files(new))
+        if report.graphs["fxgraph_hit"] and not report.graphs["fxgraph_miss"]:
+            made = []  # an aotautograd entry repeats the time that its graphs once took
+        report.spent_seconds = _seconds(made)
         if events:
             report.saved_seconds = saved_ns(events) / 1e9
         elif self._snapshot.keeps_atime:
@@ -149,10 +170,15 @@ def _entry(root: str, file: Found) -> Entry:
 
 
 def _seconds(entries: list[Entry]) -> float:
-    """Compile times: those of aotautograd entries, and of graphs that none of them holds."""
+    """Compile times: those of aotautograd entries, and of graphs that none of them holds.
+
+    An entry that bundles its graphs names none: what lies beside it is the same graphs once more.
+    """
     held = {key for entry in entries for key in entry.fx_keys}
-    total = sum(e.compile_ns or 0 for e in entries if e.kind != "fxgraph" or e.key not in held)
-    return total / 1e9
+    graphs = sum(e.compile_ns or 0 for e in entries if e.kind == "fxgraph" and e.key not in held)
+    bundling = sum(e.compile_ns or 0 for e in entries if e.kind != "fxgraph" and not e.fx_keys)
+    naming = sum(e.compile_ns or 0 for e in entries if e.fx_keys)
+    return (naming + max(graphs, bundling)) / 1e9
 
 
 def _counts(events: list[Event]) -> dict[str, int]:
@@ -172,9 +198,12 @@ def _of_caches(counted: dict[str, int]) -> dict[str, int]:
 
 def _headers() -> set[tuple[str, int]]:
     """Precompiled headers of this user and when they were made; torch keeps them outside."""
-    found = set()
-    pattern = os.path.join(tempfile.gettempdir(), "torchinductor_*", "precompiled_headers", "*.gch")
-    for path in glob(pattern):
+    found: set[tuple[str, int]] = set()
+    try:
+        folder = tempfile.gettempdir()
+    except FileNotFoundError:  # a container whose root cannot be written
+        return found
+    for path in glob(os.path.join(folder, "torchinductor_*", "precompiled_headers", "*.gch")):
         with suppress(OSError):
             found.add((path, os.stat(path).st_mtime_ns))
     return found

@@ -42,7 +42,7 @@ class RestoreReport:
     files_kept: int = 0
     """Autotuning results left as they were, since this worker tuned by itself."""
     bytes_read: int = 0
-    """Bytes asked of the store, gaps between neighbouring frames included."""
+    """Bytes of frames and manifests that came from the store."""
     bytes_nearby: int = 0
     """Bytes taken from the host cache instead."""
     bytes_written: int = 0
@@ -59,6 +59,12 @@ class RestoreReport:
     """How long the restore took."""
 
     @property
+    def alarming(self) -> bool:
+        """Whether what was stored is lost, or none of it may run here."""
+        nothing = self.source == "manifests" and not self.groups and bool(self.refused)
+        return bool(self.lost or self.damage or nothing)
+
+    @property
     def groups_refused(self) -> int:
         return sum(self.refused.values())
 
@@ -71,11 +77,15 @@ class RestoreReport:
     def summary(self) -> str:
         if self.source == "nothing":
             return f"{self.cache}: nothing stored yet; this worker compiles ({self.seconds:.2f} s)"
-        text = (
-            f"{self.cache}: restored {self.files_written} of {counted(self.files, 'file')} from "
-            f"{counted(self.groups, 'group')} ({self.bytes_read:,} bytes read, "
-            f"{self.bytes_written:,} written, {self.seconds:.2f} s)"
-        )
+        files = counted(self.files, "file")
+        if self.files and not self.files_written and not self.lost:
+            text = f"{self.cache}: {files} already there ({self.seconds:.2f} s)"
+        else:
+            text = (
+                f"{self.cache}: restored {self.files_written} of {files} from "
+                f"{counted(self.groups, 'group')} ({self.bytes_read:,} bytes read, "
+                f"{self.bytes_written:,} written, {self.seconds:.2f} s)"
+            )
         for reason, count in self.refused.items():
             text += f"; {counted(count, 'group')} refused: {reason}"
         if self.lost:
@@ -125,6 +135,8 @@ class SyncReport:
     """Manifests of the cache that became one."""
     damage: list[str] = field(default_factory=list)
     """What was found damaged, a sentence each."""
+    notes: list[str] = field(default_factory=list)
+    """What else a user should know, a sentence each."""
     seconds: float = 0.0
     """How long the sync took."""
     warmup: WarmupReport | None = None
@@ -148,4 +160,4 @@ class SyncReport:
             text += f"; {not_shared(self.unknown_paths, self.unknown)}"
         if self.merged:
             text += f"; {counted(self.merged, 'manifest')} merged"
-        return "; ".join([text, *self.damage])
+        return "; ".join([text, *self.notes, *self.damage])

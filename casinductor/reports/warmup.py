@@ -93,6 +93,10 @@ class WarmupReport:
     """The same of those that were not."""
     read: list[str] = field(default_factory=list)
     """The paths of the restored files that were read; not kept in the store."""
+    elsewhere: bool = False
+    """Entries came or were read, and torch in this process did neither: it ran in another one."""
+    new_entries: int = 0
+    """fxgraph and aotautograd entries that came into the local directory."""
     unknown_files: int = 0
     """Files of the local directory of no kind that this version knows; they are not shared."""
     unknown: list[str] = field(default_factory=list)
@@ -106,7 +110,14 @@ class WarmupReport:
     def active(self) -> bool:
         """Whether torch compiled or loaded anything, or could not."""
         failed = self.worker.get("compiler") == ""
-        return bool(any(self.graphs.values()) or self.kernels_built or self.tuned or failed)
+        compiled = self.kernels_built or self.tuned or self.elsewhere
+        return bool(any(self.graphs.values()) or compiled or failed)
+
+    @property
+    def alarming(self) -> bool:
+        """Whether torch missed and left nothing that could be shared, or something was lost."""
+        nothing_new = bool(self.count("miss")) and not self.new_entries
+        return bool(nothing_new or self.lost)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; the groups' contents as lists of hexadecimal digits."""
@@ -116,6 +127,11 @@ class WarmupReport:
     def summary(self) -> str:
         """One line."""
         parts = [f"{self._graphs('fxgraph')}, {self._graphs('aotautograd')}"]
+        if self.elsewhere:
+            parts = ["torch ran in another process: its hits are not seen"]
+            parts += [f"{counted(self.new_entries, 'new entry')} came"] if self.new_entries else []
+        if self.count("miss") and not self.new_entries:
+            parts.append("what missed left no file here, so nothing of it can be shared")
         parts.append(f"{counted(self.kernels_built, 'kernel')} built")
         if self.rebuilt:
             why = sorted({item.why for item in self.rebuilt if item.why})

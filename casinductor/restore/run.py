@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from casinductor.errors import Damaged
 from casinductor.host_cache import HostCache
 from casinductor.inductor.directory import walk
+from casinductor.inductor.gpu import device
 from casinductor.inductor.layout import Kind
 from casinductor.job import Job
 from casinductor.reports.transfer import RestoreReport
@@ -64,7 +65,9 @@ class Restoration:
         if wanted.empty:
             return Restored(self.report)
         self.report.source = "manifests"
-        noted = start_background(lambda: store.marks.note_use(job.cache), store.backend.parallel)
+        if job.worker.device == "unsure":
+            self.report.notes.append(f"devices were not compared: {device().doubt}")
+        noted = start_background(self._note_use, store.backend.parallel)
         local = LocalFiles(job.root)
         wanted = self._materialize(wanted, local)
         self._finish(wanted.union)
@@ -73,6 +76,13 @@ class Restoration:
         return Restored(
             self.report, {g: v.content for g, v in wanted.union.groups.items()}, wanted.own
         )
+
+    def _note_use(self) -> None:
+        if not self.store.marks.note_use(self.job.cache):
+            self.report.notes.append(
+                "this worker may not write below uses/, so gc --keep-within does not know that it "
+                "uses the cache (docs/cli.md, gc)"
+            )
 
     def _refresh(self) -> int:
         cache = self.job.cache
@@ -127,11 +137,11 @@ class Restoration:
             if not placement.plan:
                 self.host.pass_on()
             total, done = planned_bytes(placement.plan), 0
-            self.report.bytes_read += total
             for opened in fetch(self.store.backend, placement.plan, losses, self.job.deadline):
                 placement.write(opened)
                 done += opened.stored
                 self.job.progress(done, total)
+            self.report.bytes_read += done
             placement.keep()
             self.host.pass_on()
             placed = placement.commit(self.job.deadline)

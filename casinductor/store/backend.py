@@ -45,6 +45,10 @@ class Backend(Protocol):
         """How many requests in flight are worth their memory."""
 
     @property
+    def there(self) -> bool:
+        """Whether the place itself exists; a bucket's prefix always does."""
+
+    @property
     def appears_whole(self) -> bool:
         """Whether an object is never seen half written."""
 

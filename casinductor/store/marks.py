@@ -18,6 +18,9 @@ from casinductor.store.format.ulid import is_ulid
 from casinductor.store.index.places import Losses, Unusable
 from casinductor.store.parallel import map_parallel
 
+#: Restores and syncs within so many seconds leave one mark together.
+SLOT_SECONDS = 10
+
 
 class Marks:
     """The marks of the store behind ``backend``."""
@@ -88,18 +91,34 @@ class Marks:
             return 0
         return 1
 
-    def note_use(self, cache: CacheId) -> None:
-        """Leave the mark "restored today" for retention, if the store can be written."""
-        name = cache.use(time.strftime("%Y-%m-%d", time.gmtime()))
+    def note_use(self, cache: CacheId) -> bool:
+        """Leave the mark "used in these ten seconds" for retention, unless another worker did.
+
+        Whether it is there now: a worker that may not write leaves none.
+        """
+        now = int(time.time())
+        name = cache.use(slot_of(now - now % SLOT_SECONDS))
         try:
             self._backend.size(name)
         except StoreUnavailable:
-            try:
-                self._backend.put(name, [b""], durable=False)
-            except StoreUnavailable:
-                return
+            return self._note(name)
         except CasinductorError:
-            return
+            return False
+        return True
+
+    def _note(self, name: str) -> bool:
+        try:
+            self._backend.put(name, [b""], durable=False)
+        except NameTaken:
+            return True
+        except StoreUnavailable:
+            return False
+        return True
+
+
+def slot_of(seconds: int) -> str:
+    """A mark of use for the ten seconds that begin then (Unix time), in UTC."""
+    return time.strftime("%Y-%m-%dT%H%M%S", time.gmtime(seconds))
 
 
 def _parsed(listed: Iterable[Listed]) -> list[Mark]:

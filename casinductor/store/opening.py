@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -55,17 +56,20 @@ def with_fresh_store(settings: Settings, work: Callable[[Store], T]) -> T:
     file that lay on this machine.
     """
     backend = open_backend(settings.store)
-    with tempfile.TemporaryDirectory(prefix="casinductor-catalog-") as folder:
-        catalog = Catalog(Path(folder) / "catalog.db")
-        try:
-            return work(Store(backend, catalog))
-        finally:
-            catalog.close()
+    with ExitStack() as stack:
+        path = None
+        with suppress(FileNotFoundError):  # where there is no temporary directory, in memory
+            folder = tempfile.TemporaryDirectory(prefix="casinductor-catalog-")
+            path = Path(stack.enter_context(folder)) / "catalog.db"
+        catalog = Catalog(path)
+        stack.callback(catalog.close)
+        return work(Store(backend, catalog))
 
 
 def state_path(settings: Settings, url: str) -> Path | None:
     """Where this machine keeps the catalog of the store at ``url``; None where it cannot."""
-    return catalog_path(settings.state_dir or default_state_dir(), url)
+    folder = settings.state_dir or default_state_dir()
+    return catalog_path(folder, url) if folder is not None else None
 
 
 def _is_locked(error: Exception) -> bool:

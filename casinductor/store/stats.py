@@ -54,7 +54,7 @@ class GroupLine:
 
 @dataclass
 class CacheLine:
-    """One cache of a listing; ``synced_ms`` is when its newest manifest was made (Unix time)."""
+    """One cache of a listing; ``synced_ms`` is when a worker last added to it (Unix time)."""
 
     gpu: str
     key: str
@@ -71,6 +71,7 @@ class CacheLine:
 def figures(store: Store, cache: CacheId | None) -> Figures:
     """Figures of one cache, or of the whole store. Raises :class:`CacheNotFound`."""
     gpu, key = (cache.gpu, cache.key) if cache else (None, None)
+    store.require_there()
     refreshed = store.refresh(gpu, key)
     catalog = store.catalog
     catalog.index_blobs()
@@ -100,6 +101,7 @@ def figures(store: Store, cache: CacheId | None) -> Figures:
 
 def cache_lines(store: Store, gpu: str | None) -> list[CacheLine]:
     """All caches, or those of one GPU type, by name."""
+    store.require_there()
     store.refresh(gpu).log()
     with store.catalog.reading():
         return [CacheLine(*counts) for counts in store.catalog.figures.by_cache(gpu)]
@@ -107,6 +109,7 @@ def cache_lines(store: Store, gpu: str | None) -> list[CacheLine]:
 
 def group_lines(store: Store, cache: CacheId) -> list[GroupLine]:
     """All versions by kind and id. Raises :class:`CacheNotFound`."""
+    store.require_there()
     if not store.refresh(cache.gpu, cache.key).log().listed:
         raise CacheNotFound(f"{store.backend.url} holds no cache {cache}")
     with store.catalog.reading():

@@ -18,6 +18,7 @@ from casinductor.errors import (
     NameTaken,
     ObjectMissing,
     StoreFormat,
+    StoreUnavailable,
 )
 from casinductor.store.backend import Backend, Listed
 from casinductor.store.format import names
@@ -89,6 +90,11 @@ class Store:
         self.marks = Marks(backend)
         self._writable = False
 
+    def require_there(self) -> None:
+        """For whoever only looks: raise :class:`StoreUnavailable` where there is no store."""
+        if not self.backend.there:
+            raise StoreUnavailable(f"there is no store at {self.backend.url}: no such directory")
+
     def format_problem(self) -> str | None:
         """None if FORMAT is there and readable, else what is wrong with it.
 
@@ -98,6 +104,7 @@ class Store:
         try:
             data = self.backend.get(names.FORMAT, 64 << 10)
         except ObjectMissing:
+            self.catalog.claim("")  # what it knows is of a store that is no longer here
             return "missing"
         except Damaged as error:
             return f"damaged ({error})"
@@ -110,6 +117,7 @@ class Store:
                 f"the store {self.backend.url} has format {fields['format']}; this casinductor "
                 f"reads format {FORMAT_VERSION}"
             )
+        self.catalog.claim(str(fields.get("store")))
         if fields["publish"] in self.backend.modes:
             self.backend.mode = str(fields["publish"])
         self._writable = True
@@ -130,8 +138,10 @@ class Store:
         mode = self.backend.probe()
         if problem != "missing":
             self.backend.delete(names.FORMAT)
+        content = format_file(mode)
         try:
-            self.backend.put(names.FORMAT, [format_file(mode)])
+            self.backend.put(names.FORMAT, [content])
+            self.catalog.claim(str(parse_format(content)["store"]))
         except NameTaken:
             problem = self.format_problem()  # another worker was first
             if problem not in (None, "missing"):  # missing: this client does not see it yet
@@ -246,7 +256,7 @@ class Store:
             if isinstance(error, Damaged) and self._may_be_half_written(ulid):
                 return  # the next refresh reads it
             if (sentence := str(error)) not in result.damage:
-                result.damage.append(sentence)
+                result.note_damage(sentence)
                 result.unread.append(name)
             if isinstance(error, Damaged):
                 self.marks.quarantine_manifest(cache, ulid, sentence)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from casinductor.errors import StoreUnavailable
 from casinductor.inductor.directory import Walk, walk
 from casinductor.inductor.fingerprint import refusal
+from casinductor.inductor.flags import PRECOMPILE, precompiles
 from casinductor.inductor.graphs import Graphs
-from casinductor.inductor.layout import ENTRY_KINDS
+from casinductor.inductor.layout import ENTRY_KINDS, Kind
 from casinductor.job import Job
 from casinductor.reports.transfer import SyncReport
 from casinductor.store.index.places import NamedPack, Unusable
@@ -22,7 +23,8 @@ from casinductor.store.write.publish import Published, Source, conflicts, publis
 from casinductor.store.write.relatives import read_relatives
 from casinductor.sync.candidates import Lookup, find_candidates
 from casinductor.sync.read import CandidateReader
-from casinductor.sync.select import Selection, select
+from casinductor.sync.select import Selection, keep_announced, select
+from casinductor.util.human import counted
 from casinductor.worker.snapshot import Snapshot
 
 _ATTEMPTS = 32  # beside collectors that spare nothing six were too few; the deadline holds
@@ -34,7 +36,9 @@ class Synchronization:
 
     ``snapshot``: what lay there when the cache was loaded; None publishes all there is.
     ``keep_equivalent`` stores every entry, also those equal by key and guards; ``walked``: a walk
-    of the directory a moment ago.
+    of the directory a moment ago; ``announced``: the keys that torch looked up, of which alone
+    something is published if ``only_announced``; ``bypassed``: torch met graphs that it does not
+    cache, whose modules nobody can use again.
     """
 
     def __init__(
@@ -45,11 +49,17 @@ class Synchronization:
         *,
         keep_equivalent: bool = False,
         walked: Walk | None = None,
+        announced: frozenset[str] = frozenset(),
+        only_announced: bool = False,
+        bypassed: bool = False,
     ) -> None:
         self.store = store
         self.job = job
         self.snapshot = snapshot
         self.keep_equivalent = keep_equivalent
+        self.announced = announced
+        self.only_announced = only_announced
+        self.bypassed = bypassed
         self.report = SyncReport(str(job.cache))
         self.refreshed = Refreshed()
         self._walk = walk(job.root) if walked is None else walked
@@ -72,10 +82,43 @@ class Synchronization:
         report, found = self.report, self._walk
         report.files_seen, report.junk = found.seen, found.junk
         report.unknown, report.unknown_paths = len(found.unknown), found.unknown[:_NAMED]
+        if found.products:
+            what = counted(found.products, "file")
+            report.notes.append(f"{what} of AOTInductor not shared: a product, not a cache")
         own_record = self.job.record_name(self.store.backend.url)
-        selection = select(self.job.root, found, self.snapshot, own_record)
+        selection = select(self.job.root, found, self.snapshot, own_record, self.announced)
+        if self.only_announced:
+            selection = keep_announced(self.job.root, found, selection, self.announced)
         report.foreign = selection.foreign
+        if self.bypassed:
+            self._leave_out_unnamed(selection)
+        if self.snapshot is not None and precompiles():
+            of_precompile = self._changed(selection, Kind.AOTAUTOGRAD)
+            why = f"under {PRECOMPILE} torch gives them keys that no other process has"
+            self._leave_out(selection, of_precompile, "aotautograd entry", why)
         return selection
+
+    def _leave_out_unnamed(self, selection: Selection) -> None:
+        """Leave out new modules that no entry names: a graph that torch does not cache writes
+        another one at each start.
+        """
+        named = self._graphs.named_modules()
+        unnamed = [
+            path
+            for path in self._changed(selection, Kind.MODULE)
+            if path.rpartition("/")[2].removesuffix(".py") not in named
+        ]
+        self._leave_out(selection, unnamed, "module", "torch does not cache their graphs")
+
+    def _changed(self, selection: Selection, kind: Kind) -> list[str]:
+        touched = selection.touched.items()
+        return [p for p, changed in touched if changed and self._walk.files[p].place.kind is kind]
+
+    def _leave_out(self, selection: Selection, paths: list[str], noun: str, why: str) -> None:
+        for path in paths:
+            del selection.touched[path]
+        if paths:
+            self.report.notes.append(f"{counted(len(paths), noun)} left out: {why}")
 
     def _look(self) -> tuple[bool, Unusable]:
         """Learn what the store has of this cache and which of it cannot be relied on; whether a

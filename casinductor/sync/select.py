@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from casinductor.inductor.directory import Found, Walk
-from casinductor.inductor.layout import Kind
+from casinductor.inductor.layout import ENTRY_KINDS, Kind, entry_key
 from casinductor.inductor.relations import Relations
 from casinductor.worker.ownership import Ownership, is_owned_by, read_records
 from casinductor.worker.snapshot import Snapshot
@@ -25,10 +25,17 @@ class Selection:
     foreign: int = 0
 
 
-def select(root: str, walk: Walk, snapshot: Snapshot | None, own_record: str) -> Selection:
+def select(
+    root: str,
+    walk: Walk,
+    snapshot: Snapshot | None,
+    own_record: str,
+    announced: frozenset[str] = frozenset(),
+) -> Selection:
     """Select from the files that ``walk`` found below ``root``; without a ``snapshot``, all.
 
-    ``own_record`` names this cache's record of ownership.
+    ``own_record`` names this cache's record of ownership. Entries whose keys torch ``announced``
+    were used, whatever access times say: a mount may keep none, and others may set them back.
     """
     if snapshot is None:
         return Selection(dict.fromkeys(walk.files, False))
@@ -36,7 +43,7 @@ def select(root: str, walk: Walk, snapshot: Snapshot | None, own_record: str) ->
     selection = Selection()
     for path, file in walk.files.items():
         changed = snapshot.changed(path, file)
-        if _is_own(path, file, changed, snapshot, others):
+        if _is_own(path, file, changed, snapshot, others) or _is_announced(file, announced):
             selection.touched[path] = changed
         else:
             selection.foreign += 1
@@ -54,6 +61,28 @@ def _is_own(
         return path in snapshot.own or snapshot.used(file)
     another_brought_it = path not in snapshot.own and is_owned_by(others, file.path, file.stamp)
     return not another_brought_it or file.atime > file.stamp.mtime
+
+
+def _is_announced(file: Found, announced: frozenset[str]) -> bool:
+    return file.place.kind in ENTRY_KINDS and entry_key(file.path) in announced
+
+
+def keep_announced(
+    root: str, walk: Walk, selection: Selection, announced: frozenset[str]
+) -> Selection:
+    """Of a selection, the entries that torch announced and what they rely on: in a directory that
+    others can write, nothing else is known to be torch's.
+    """
+    touched = {
+        path: changed
+        for path, changed in selection.touched.items()
+        if _is_announced(walk.files[path], announced)
+    }
+    kept = Selection(touched)
+    more = _relied_on(root, walk, kept)
+    kept.touched.update((path, selection.touched.get(path, False)) for path in more)
+    kept.foreign = len(walk.files) - len(kept.touched)
+    return kept
 
 
 def _relied_on(root: str, walk: Walk, selection: Selection) -> set[str]:

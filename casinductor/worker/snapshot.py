@@ -79,6 +79,12 @@ def take_snapshot(
     return snapshot
 
 
+def snapshot_since(root: str, files: Mapping[str, FileLike], since: float) -> Snapshot:
+    """As if nothing but what is older than ``since`` (Unix time) had lain there."""
+    old = {path: file.stamp for path, file in files.items() if file.stamp[1] < since * _SECOND}
+    return Snapshot(root, stamps=old)
+
+
 def keeps_atime(root: str) -> bool:
     """Try it on a file of our own: does reading move the access time?"""
     path = os.path.join(private_folder(root), f"atime-{os.getpid()}")

@@ -36,7 +36,7 @@ PLANTED = {
     "tag": "cache_key_tag: absent -> canary",
     "missing": "1 kernel rebuilt: it was restored, and gone or changed when torch looked",
     "absent": "kernels rebuilt: the cache does not hold it",
-    "venv": "kernels rebuilt: torch lies elsewhere than where the cache was made",
+    "venv": "rebuilt: torch lies elsewhere than where the cache was made",
     "build": "torch 2.",
     "isa": "vector ISA: ",
     "compiler": "there is no C++ compiler in PATH",

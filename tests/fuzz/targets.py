@@ -56,7 +56,7 @@ class OneObject:
     """A backend that holds these bytes under whatever name is asked for."""
 
     url, staleness = "fuzz", 0.0
-    modes, mode, parallel, appears_whole = ("put",), "put", 1, True
+    modes, mode, parallel, appears_whole, there = ("put",), "put", 1, True, True
 
     def __init__(self, data: bytes = b"") -> None:
         self.data = data

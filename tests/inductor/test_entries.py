@@ -30,6 +30,12 @@ def test_an_fxgraph_entry() -> None:
     assert data[first:last] == b"x" * 5000
 
 
+def test_triton_3_2_names_kernels_in_base64url() -> None:
+    hashes = ("Ee07hc-19uwefArpjccdXf3h4Acu_1mBlu3slqRSEJ4", "A" * 52)
+    data = entry_bytes(KEY, bundled=hashes)
+    assert read_entry("fxgraph", KEY, data).bundled == set(hashes)
+
+
 def test_no_guards_differ_from_unknown_guards() -> None:
     assert read_entry("fxgraph", KEY, entry_bytes(KEY)).guards == ""
     opaque = read_entry("fxgraph", KEY, pickle.dumps({"a": 1}, protocol=4))

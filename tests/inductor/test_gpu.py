@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -62,51 +61,3 @@ def test_only_sockets_and_memory_share_a_name() -> None:
 def test_the_environment_overrides(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CASINDUCTOR_GPU_TYPE", "H100")
     assert gpu.get_gpu_type() == "H100"
-
-
-def sources(monkeypatch: pytest.MonkeyPatch, **replaced: object) -> str:
-    gpu.device_name.cache_clear()
-    for name, function in replaced.items():
-        monkeypatch.setattr(gpu, name, function)
-    try:
-        return gpu.get_gpu_type()
-    finally:
-        gpu.device_name.cache_clear()
-
-
-def nothing() -> None:
-    return None
-
-
-def broken() -> None:
-    raise OSError("driver")
-
-
-def test_a_machine_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = sources(
-        monkeypatch,
-        _nvidia_from_proc=nothing,
-        _nvidia_from_nvml=nothing,
-        _amd_from_sysfs=nothing,
-        _has_gpu=lambda: False,
-    )
-    assert found == "CPU"
-
-
-def test_a_gpu_that_cannot_be_named_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = sources(
-        monkeypatch,
-        _nvidia_from_proc=broken,
-        _nvidia_from_nvml=broken,
-        _amd_from_sysfs=broken,
-        _has_gpu=lambda: True,
-        _from_tools=broken,
-    )
-    assert found == "UNKNOWN"
-
-
-def test_the_drivers_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    info = tmp_path / "information"
-    info.write_text("Model: \t\t NVIDIA L40S\nIRQ:   \t\t 35\n")
-    monkeypatch.setattr(gpu, "glob", lambda pattern: [str(info)])
-    assert sources(monkeypatch) == "L40S"

@@ -72,6 +72,17 @@ def test_unknown_paths_are_not_shared(path: str) -> None:
     assert classify(path).fate is Fate.UNKNOWN
 
 
+def test_what_aotinductor_compiles_is_no_cache() -> None:
+    folder = "c" + "a2" * 25 + "b"
+    assert classify(f"{folder}/{folder}.wrapper.cpp").fate is Fate.PRODUCT
+    assert classify(f"{folder}/data.pt").fate is Fate.JUNK
+
+
+def test_a_header_alone_is_complete() -> None:
+    assert complete(Kind.CPP, {"2r/c2.h": 0o644})
+    assert not complete(Kind.CPP, {"2r/c2.h": 0o644, "2r/c2.cpp": 0o644})
+
+
 def test_a_library_still_being_linked_is_not_complete() -> None:
     assert not complete(Kind.CPP, {"c.main.so": 0o644, "c.main.cpp": 0o644})
     assert not complete(Kind.CPP, {"c.main.cpp": 0o644})

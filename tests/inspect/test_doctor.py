@@ -27,6 +27,13 @@ def worker(tmp_path: Path, **environment: str) -> dict[str, Any]:
     return {check.name: check for check in check_worker(settings, given)}
 
 
+def test_flags_under_which_nothing_is_shared(tmp_path: Path) -> None:
+    found = worker(tmp_path, TORCH_CACHING_PRECOMPILE="1", TORCHINDUCTOR_FORCE_DISABLE_CACHES="1")
+    assert "TORCH_CACHING_PRECOMPILE" in found["precompile"].found
+    assert found["caches"].status == "problem"
+    assert not {"precompile", "caches"} & set(worker(tmp_path))
+
+
 def test_a_healthy_store(store: Fleet, run: Command) -> None:
     found = run("doctor", "model/v1")
     by_name = statuses(found)
@@ -97,9 +104,17 @@ def test_a_local_directory_that_cannot_be(tmp_path: Path) -> None:
     assert worker(tmp_path)["local directory"].status == "problem"
 
 
+def test_a_local_directory_that_others_can_write(tmp_path: Path) -> None:
+    (tmp_path / "local").mkdir()
+    (tmp_path / "local").chmod(0o777)
+    found = worker(tmp_path)["local directory"]
+    assert found.status == "problem"
+    assert "others can write" in found.found
+
+
 def test_a_local_directory_on_noexec(tmp_path: Path) -> None:
     (tmp_path / "local").mkdir()
-    options = "noexec,noatime,size=8m"
+    options = "mode=755,noexec,noatime,size=8m"
     mount = ["mount", "-t", "tmpfs", "-o", options, "none", str(tmp_path / "local")]
     need_privilege(mount, "mounting a tmpfs")
     try:

@@ -123,6 +123,7 @@ class SimulatedBackend:
     mode = "put"
     parallel = 1  # every client is one thread that the schedule moves
     appears_whole = True
+    there = True
 
     def probe(self) -> str:
         return self.mode

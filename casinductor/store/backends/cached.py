@@ -60,6 +60,10 @@ class ReadThrough:
         return self.backend.parallel
 
     @property
+    def there(self) -> bool:
+        return self.backend.there
+
+    @property
     def appears_whole(self) -> bool:
         return self.backend.appears_whole
 

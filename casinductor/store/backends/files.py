@@ -14,8 +14,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
-from casinductor.errors import Damaged, store_error
+from casinductor.errors import Damaged, StoreUnavailable, store_error
 from casinductor.store.parallel import map_parallel
+from casinductor.util.voice import say
 
 #: A directory that changes while it is read is read again, so often at most.
 _SCANS = 5
@@ -133,16 +134,44 @@ def _entry(folder: int, entry: os.DirEntry[str]) -> FolderEntry | None:
 
 
 def make_folders(folder: str, root: str, durable: bool) -> None:
-    """Create ``folder``; if ``durable``, sync each new entry in its parent up to the root's."""
+    """Create ``folder`` below a ``root`` whose parent exists, with the rights that the nearest
+    existing folder gives its group; if ``durable``, sync each new entry in its parent.
+
+    Raises :class:`StoreUnavailable` where the parent of the root is missing: nothing is created
+    below a mount point that is not mounted.
+    """
+    parent = os.path.dirname(root)
+    if not os.path.isdir(root):
+        if not os.path.isdir(parent):
+            raise StoreUnavailable(
+                f"there is no store at {root}: {parent} does not exist, or is not mounted"
+            )
+        say(f"creating the store {root}")
     missing = []
     while not os.path.isdir(folder):
         missing.append(folder)
         folder = os.path.dirname(folder)
     for path in reversed(missing):
+        above = os.stat(os.path.dirname(path)).st_mode
         with suppress(FileExistsError):
             os.mkdir(path)
+            share_with_group(path, above)
         if durable and path.startswith(root):
             sync_folder(os.path.dirname(path))
+
+
+def share_with_group(path: str | int, above: int) -> None:
+    """Give a new file (its descriptor) or folder the rights that the mode ``above``, of the folder
+    it lies in, gives the group: whatever this process's umask, all members publish.
+    """
+    if not above & stat.S_IWGRP:
+        return
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    wanted = stat.S_IRGRP | stat.S_IWGRP
+    if not isinstance(path, int):
+        wanted |= above & (stat.S_IXGRP | stat.S_ISGID)
+    if mode | wanted != mode:
+        os.chmod(path, mode | wanted)
 
 
 def sync_folder(folder: str) -> None:

@@ -30,6 +30,7 @@ from casinductor.store.backends.files import (
     open_regular,
     read_range,
     scan,
+    share_with_group,
     sync_folder,
     write_all,
 )
@@ -71,6 +72,10 @@ class FilesystemBackend:
         return 1 if is_local(self.root) else _NETWORK_PARALLEL
 
     @property
+    def there(self) -> bool:
+        return os.path.isdir(self.root)
+
+    @property
     def appears_whole(self) -> bool:
         return self.mode != "create"
 
@@ -79,7 +84,8 @@ class FilesystemBackend:
         if reason := unsafe(self.root):
             raise StoreReadOnly(f"{path} is not written, as it is on {reason}; use a URL instead")
         folder = os.path.dirname(path)
-        temporary = path if self.mode == "create" else f"{folder}/.{new_ulid()}.tmp"
+        empty = not durable and isinstance(parts, list) and not any(parts)  # whole once it is there
+        temporary = path if empty or self.mode == "create" else f"{folder}/.{new_ulid()}.tmp"
         try:
             descriptor = self._create(folder, temporary, durable)
         except FileExistsError as error:
@@ -89,12 +95,13 @@ class FilesystemBackend:
         published = False
         try:
             written = write_all(descriptor, parts, durable)
-            self._publish(temporary, path)
+            if temporary != path:
+                self._publish(temporary, path)
             published = True
         except OSError as error:
             raise store_error(error, "writing", path, writing=True) from error
         finally:
-            if self.mode == "link" or not published:
+            if not published or (temporary != path and self.mode == "link"):
                 with suppress(OSError):
                     os.unlink(temporary)
         if durable:
@@ -236,10 +243,13 @@ class FilesystemBackend:
     def _create(self, folder: str, path: str, durable: bool) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            return os.open(path, flags, 0o666)
+            descriptor = os.open(path, flags, 0o666)
         except FileNotFoundError:
             make_folders(folder, self.root, durable)
-            return os.open(path, flags, 0o666)
+            descriptor = os.open(path, flags, 0o666)
+        with suppress(OSError):  # who may write here may lack the right to say so
+            share_with_group(descriptor, os.stat(folder).st_mode)
+        return descriptor
 
     def _publish(self, temporary: str, path: str) -> None:
         if self.mode == "link":

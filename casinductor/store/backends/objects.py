@@ -56,6 +56,7 @@ class ObjectBackend:
     staleness = 0.0  # S3, GCS, Azure and all servers of docs/objects.md list what was just put
     parallel = _PARALLEL
     appears_whole = True
+    there = True  # a prefix needs no making
 
     def __init__(self, url: str, reader: ObjectStore, writer: ObjectStore, patience: float) -> None:
         self.url = url

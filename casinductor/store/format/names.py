@@ -29,7 +29,7 @@ MARK_SUFFIX = ".mark"
 
 _RESERVED = {MANIFESTS, PACKS, CONDEMNED, QUARANTINE, USES, PROBES, WARMUPS, CLAIMS, FORMAT}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_USE = re.compile(r"\d{4}-\d{2}-\d{2}(T\d{6})?")
 _MAX_PART = 200
 _MAX_KEY = 900
 
@@ -58,9 +58,9 @@ class CacheId:
     def manifest(self, ulid: str) -> str:
         return f"{self.manifests}{ulid}{MANIFEST_SUFFIX}"
 
-    def use(self, day: str) -> str:
-        """The mark "restored on that day", ``day`` being ``yyyy-mm-dd``."""
-        return f"{USES}/{self.gpu}/{self.key}/{day}"
+    def use(self, moment: str) -> str:
+        """The mark "used then": ``yyyy-mm-ddThhmmss``, or ``yyyy-mm-dd`` for a whole day."""
+        return f"{USES}/{self.gpu}/{self.key}/{moment}"
 
     @property
     def warmups(self) -> str:
@@ -78,6 +78,11 @@ class CacheId:
     def zip(self) -> str:
         """Where fal.toolkit keeps this cache."""
         return f"{self.gpu}/{self.key}.zip"
+
+
+def check_key(key: str) -> None:
+    """Raise :class:`InvalidName` for a cache key that no store could hold."""
+    _check(key, "cache key", slashes=True)
 
 
 def _check(text: str, what: str, *, slashes: bool) -> None:
@@ -155,13 +160,13 @@ def claim_hour(name: str) -> int | None:
 
 
 def parse_use(name: str) -> tuple[CacheId, str] | None:
-    """The cache and day (``yyyy-mm-dd``) of a mark of use; None for anything else."""
-    head, _, day = name.rpartition("/")
+    """The cache and moment of a mark of use; None for anything else."""
+    head, _, moment = name.rpartition("/")
     parts = head.split("/", 2)
-    if len(parts) != 3 or parts[0] != USES or not _DAY.fullmatch(day):
+    if len(parts) != 3 or parts[0] != USES or not _USE.fullmatch(moment):
         return None
     try:
-        return CacheId(parts[1], parts[2]), day
+        return CacheId(parts[1], parts[2]), moment
     except InvalidName:
         return None
 

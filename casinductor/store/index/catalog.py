@@ -99,6 +99,19 @@ class Catalog:
                 db.executemany(f"DELETE FROM {table} WHERE manifest = ?", rows)
             db.executemany("DELETE FROM manifest WHERE id = ?", rows)
 
+    def claim(self, store: str) -> None:
+        """Belong to the store of this id (FORMAT's; "" while there is none); what was read of
+        another one that lay at the same address before is dropped.
+        """
+        row = self._connection.execute("SELECT id FROM store").fetchone()
+        if row is not None and row[0] == store:
+            return
+        if row is not None:
+            self.drop(known.row for known in self.manifests.known().values())
+        with self._writing() as db:
+            db.execute("DELETE FROM store")
+            db.execute("INSERT INTO store VALUES (?)", (store,))
+
     def forget(self, ulid: str) -> None:
         """Drop a manifest of this name, so that the next refresh reads it again."""
         self.drop(self.manifests.rows_named(ulid))

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from casinductor.store.format.names import CacheId
+from casinductor.store.format.ulid import ulid_ms
 from casinductor.store.index.manifests import Manifests
 from casinductor.store.index.union import covered
 
@@ -34,7 +35,7 @@ class Counts(NamedTuple):
 
 
 class CacheCounts(NamedTuple):
-    """One cache: ``synced_ms`` is when its newest manifest was made (Unix time)."""
+    """One cache: ``synced_ms`` is when a worker last added to it (Unix time)."""
 
     gpu: str
     key: str
@@ -82,12 +83,12 @@ class CatalogFigures:
         self._hide_removed()
         rows = self._db.execute(
             "SELECT m.gpu, m.key, COUNT(DISTINCT m.id), COUNT(DISTINCT g.id), COUNT(a.path),"
-            " COALESCE(SUM(a.size), 0), MAX(m.created_ms) FROM manifest m"
+            " COALESCE(SUM(a.size), 0), MAX(g.origin) FROM manifest m"
             " LEFT JOIN grp g ON g.manifest = m.id LEFT JOIN artifact a ON a.grp = g.id"
             f"{_VISIBLE} GROUP BY m.gpu, m.key ORDER BY m.gpu, m.key",
             (gpu, None),
         )
-        return [CacheCounts(*row) for row in rows]
+        return [CacheCounts._make((*row[:6], ulid_ms(row[6] or ""))) for row in rows]
 
     def _one(self, query: str, scope: tuple[str | None, str | None]) -> tuple[int, ...]:
         return tuple(map(int, self._db.execute(query, scope).fetchone()))

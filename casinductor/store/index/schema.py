@@ -13,10 +13,11 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 #: Seconds to wait for another process that is writing.
 _BUSY_SECONDS = 10
 _SCHEMA = """
+CREATE TABLE store(id TEXT NOT NULL);
 CREATE TABLE manifest(id INTEGER PRIMARY KEY AUTOINCREMENT, gpu TEXT NOT NULL, key TEXT NOT NULL,
     ulid TEXT NOT NULL, created_ms INTEGER NOT NULL, root TEXT NOT NULL, producer TEXT NOT NULL,
     size INTEGER NOT NULL, UNIQUE(gpu, key, ulid));

@@ -58,6 +58,7 @@ def compact(
     """
     start = time.perf_counter()
     report = CompactReport(str(cache))
+    store.require_there()
     refreshed = store.refresh(cache.gpu, cache.key)
     report.damage = refreshed.damage
     if not refreshed.listed:

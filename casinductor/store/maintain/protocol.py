@@ -45,6 +45,7 @@ def require_all_manifests(store: Store) -> None:
     Raises :class:`Damaged`, as nobody can tell which packs such a manifest needs, and
     :class:`~casinductor.errors.StoreFormat` for a store of a later format.
     """
+    store.require_there()
     store.format_problem()  # a later format's store is none of this version's business
     damage = store.refresh().damage
     if damage:

@@ -34,6 +34,7 @@ class RemovalReport:
 
 def remove(store: Store, cache: CacheId) -> RemovalReport:
     """Hide a cache from all workers; the next collection deletes it. Raises CacheNotFound."""
+    store.require_there()
     store.format_problem()
     store.refresh(cache.gpu, cache.key)
     found = versions(store.catalog, cache)

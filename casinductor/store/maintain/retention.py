@@ -18,6 +18,7 @@ from casinductor.store.format.names import CacheId
 from casinductor.store.format.ulid import ulid_ms
 from casinductor.store.index.groups import Keep
 from casinductor.store.index.union import versions
+from casinductor.store.marks import SLOT_SECONDS
 from casinductor.store.store import Store
 
 _DAY_MS = 86_400_000
@@ -80,17 +81,20 @@ def judge(store: Store, policy: Policy, uses: Uses) -> dict[CacheId, Verdict]:
 def last_use(days: set[str], origins: set[str], now: float) -> float:
     """When a cache was last restored or synced, in Unix milliseconds, never later than ``now``.
 
-    A mark of use stands for the whole of its day.
+    A mark of use stands for the whole of its ten seconds or its day.
     """
     ends = [end for day in days if (end := _end_of(day)) is not None]
     return min(max([*ends, *map(ulid_ms, origins)], default=0.0), now)
 
 
-def _end_of(day: str) -> float | None:
+def _end_of(mark: str) -> float | None:
+    """The last millisecond that a mark of use stands for: of its day, or of its ten seconds."""
+    long = "T" in mark
     try:
-        return calendar.timegm(time.strptime(day, "%Y-%m-%d")) * 1000.0 + _DAY_MS - 1
+        start = time.strptime(mark, "%Y-%m-%dT%H%M%S" if long else "%Y-%m-%d")
     except ValueError:
         return None
+    return calendar.timegm(start) * 1000.0 + (SLOT_SECONDS * 1000 if long else _DAY_MS) - 1
 
 
 def _verdict(cache: CacheId, policy: Policy, origins: set[str], age: float) -> Verdict:

@@ -102,6 +102,7 @@ class Inspection:
 
     def run(self, data: float, seconds: float | None, watch: Watch | None = None) -> CheckReport:
         start = time.perf_counter()
+        self.store.require_there()
         self._format()
         self._manifests()
         self.there = self.store.packs()
