@@ -209,3 +209,14 @@ def test_a_switch_is_0_or_1(name: str) -> None:
         assert getattr(Settings.from_environment({name: value}), field) is meant
     with pytest.raises(InvalidName, match=name):
         Settings.from_environment({name: "maybe"})
+
+
+def test_lookups_that_leave_nothing_while_every_graph_hits_are_no_alarm() -> None:
+    hits = {"fxgraph_hit": 2, "aotautograd_hit": 2, "aotautograd_miss": 2}
+    report = WarmupReport("CPU/m", 0, 1.0, graphs=hits)
+    assert report.restarted == 2
+    assert not report.alarming
+    assert "its graphs hit, so nothing was compiled for what missed" in report.summary()
+    missed = WarmupReport("CPU/m", 0, 1.0, graphs={"fxgraph_miss": 1, "aotautograd_miss": 1})
+    assert not missed.restarted
+    assert missed.alarming

@@ -32,6 +32,9 @@ ADVICE = {
     "empty": "nothing: the first worker compiles",
     "bypass": "torch does not cache this graph, see the reason; the rest of the model is cached",
     "refused": "workers of one kind share a cache; this one compiles for itself",
+    "restart": "nothing is compiled again, but the analysis takes its time at each start: avoid "
+    "graph breaks (TORCH_LOGS=graph_breaks,recompiles names them); for training, run one backward "
+    "in the block",
     "absent": "nothing: this sync published it, the next worker restores it",
     "follows": "nothing of its own: it misses because its graphs do",
     "unknown": "see docs/explain.md for what torch does not tell",

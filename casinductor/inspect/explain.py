@@ -83,8 +83,9 @@ def explain_run(store: Store, facts: Facts, record: Record, run: WarmupReport) -
         for cache_, status, key, reason, guard in _missed(run, made)
     ]
     _follow(explained, here)
-    again = _rebuilt(run, view)
+    again = [*_restarted(run, explained, here), *_rebuilt(run, view)]
     causes = merge_causes([graph.causes for graph in explained] + [[cause] for cause in again])
+    causes = [cause for cause in causes if cause.kind != "follows"] or causes
     subject = f"{cache}: warm-up {record.ulid} of worker {run.worker.get('host', '?')}"
     return Explanation(subject, causes, explained, run, record.ulid)
 
@@ -152,6 +153,24 @@ def _follow(explained: list[Explained], here: list[Graph]) -> None:
         if followed:
             text = f"it misses with its graphs ({', '.join(key[:12] for key in followed)})"
             result.causes = [Cause("follows", text, 0.0, [result.key])]
+
+
+def _restarted(run: WarmupReport, explained: list[Explained], here: list[Graph]) -> list[Cause]:
+    """aotautograd lookups that left nothing while every graph hit; they have no other cause."""
+    if not run.restarted:
+        return []
+    stored = {graph.key for graph in here if graph.kind == "aotautograd"}
+    without = [g for g in explained if g.kind == "aotautograd" and g.key not in stored]
+    for graph in without:
+        graph.causes = []
+    number = len(without) if run.happened else run.restarted
+    if not number:
+        return []
+    text = (
+        f"{counted(number, 'aotautograd lookup')} missed and left nothing, while every graph hit: "
+        "torch began the analysis of these frames anew, or their backward never ran"
+    )
+    return [Cause("restart", text, 0.0, [graph.key for graph in without])]
 
 
 def _rebuilt(run: WarmupReport, view: View) -> list[Cause]:

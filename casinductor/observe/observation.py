@@ -199,6 +199,8 @@ def _of_caches(counted: dict[str, int]) -> dict[str, int]:
 def _headers() -> set[tuple[str, int]]:
     """Precompiled headers of this user and when they were made; torch keeps them outside."""
     found: set[tuple[str, int]] = set()
+    if os.environ.get("TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS") == "0":
+        return found  # what comes there is another process's
     try:
         folder = tempfile.gettempdir()
     except FileNotFoundError:  # a container whose root cannot be written

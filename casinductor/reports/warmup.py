@@ -117,7 +117,15 @@ class WarmupReport:
     def alarming(self) -> bool:
         """Whether torch missed and left nothing that could be shared, or something was lost."""
         nothing_new = bool(self.count("miss")) and not self.new_entries
-        return bool(nothing_new or self.lost)
+        return bool((nothing_new and not self.restarted) or self.lost)
+
+    @property
+    def restarted(self) -> int:
+        """aotautograd lookups that missed and left nothing, while every graph hit: torch began
+        their frames anew, or never ran their backward.
+        """
+        all_hit = self.graphs.get("fxgraph_hit") and not self.graphs.get("fxgraph_miss")
+        return self.graphs.get("aotautograd_miss", 0) if all_hit and not self.new_entries else 0
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; the groups' contents as lists of hexadecimal digits."""
@@ -130,7 +138,9 @@ class WarmupReport:
         if self.elsewhere:
             parts = ["torch ran in another process: its hits are not seen"]
             parts += [f"{counted(self.new_entries, 'new entry')} came"] if self.new_entries else []
-        if self.count("miss") and not self.new_entries:
+        if self.restarted:
+            parts.append("its graphs hit, so nothing was compiled for what missed")
+        elif self.count("miss") and not self.new_entries:
             parts.append("what missed left no file here, so nothing of it can be shared")
         parts.append(f"{counted(self.kernels_built, 'kernel')} built")
         if self.rebuilt:

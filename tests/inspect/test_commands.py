@@ -189,6 +189,20 @@ def test_explain_a_run_on_record(store: Fleet, run: Command) -> None:
     assert "not stored" in graph["causes"][0]["text"]
 
 
+@pytest.mark.parametrize("traced", [True, False])
+def test_lookups_that_left_nothing_are_named(store: Fleet, run: Command, traced: bool) -> None:
+    cache = CacheId("H100", "model/v1")
+    happened = [Happened("fxgraph", "hit", "f" + "y" * 51)]
+    happened += [Happened("aotautograd", "miss", "a" + "z" * 51)]
+    graphs = {"fxgraph_hit": 1, "aotautograd_miss": 1}
+    record = warmup(str(cache), happened=happened if traced else [], rebuilt=[], graphs=graphs)
+    note(store, cache, record)
+    (cause,) = run("explain", "model/v1")["causes"]
+    assert cause["kind"] == "restart"
+    assert cause["text"].startswith("1 aotautograd lookup missed and left nothing")
+    assert cause["explains"] == (["a" + "z" * 51] if traced else [])
+
+
 def test_another_gpu_type_is_looked_at(fleet: Fleet, run: Command) -> None:
     device = "system_info[device]"
     for gpu, name in (("A100", "ab"), ("H100", "gh")):
