@@ -26,6 +26,7 @@ class Kind(str, Enum):
 
     CPP = "cpp"
     TUNING = "best_config"
+    DECISIONS = "decisions"
     FXGRAPH = "fxgraph"
     AOTAUTOGRAD = "aotautograd"
     MODULE = "module"
@@ -38,10 +39,14 @@ RANK: dict[Kind, int] = {
     Kind.TRITON: 1,
     Kind.MODULE: 2,
     Kind.TUNING: 3,
+    Kind.DECISIONS: 3,
     Kind.FXGRAPH: 4,
     Kind.AOTAUTOGRAD: 5,
 }
 
+
+#: What torch rewrites by itself: a worker that has one of its own keeps it.
+REWRITTEN = (Kind.TUNING, Kind.DECISIONS)
 
 #: What torch pickles: one file an entry, its key the name of its directory.
 ENTRY_KINDS = (Kind.FXGRAPH, Kind.AOTAUTOGRAD)
@@ -69,12 +74,11 @@ JUNK = Place(Fate.JUNK)
 UNKNOWN = Place(Fate.UNKNOWN)
 PRODUCT = Place(Fate.PRODUCT)
 
-#: Directories at the top whose contents are never shared: empty lock files, a JSON of timings
-#: that torch rewrites without a lock, per-job profiles, compilers, and files changed in place.
+#: Directories at the top whose contents are never shared: empty lock files, per-job profiles,
+#: compilers, and files changed in place.
 _PRIVATE_TOPS = frozenset(
     {
         "locks",
-        "cache",
         "dynamo",
         "gcc",
         "autoheuristic",
@@ -93,6 +97,9 @@ _CPP = re.compile(rf"({_XX}/{_STEM})\.(cpp|so|h)")
 _LOADS = re.compile(rf"({_XX}/{_STEM})\.so\.load_ok")
 _MODULE = re.compile(rf"{_XX}/{_STEM}\.py")
 _TUNING = re.compile(rf"{_XX}/{_STEM}\.best_config")
+#: What torch decided by timing, named by a hash of device, Triton and CUDA; written aside and
+#: renamed (torch/_inductor/codecache.py: CacheBase.update_local_cache).
+_DECISIONS = re.compile(r"cache/[0-9a-f]{64}")
 #: What AOTInductor compiles: a folder of its own, named by the hash of the wrapper's code.
 _AOTI = re.compile(r"c[a-z2-7]{51,52}/[^/]+")
 _TRITON = re.compile(r"(triton/[0-9A-Za-z]+/[0-9A-Za-z_-]+)/[^/]+")
@@ -111,6 +118,9 @@ def classify(path: str) -> Place:
         return Place(Fate.SHARE, Kind.AOTAUTOGRAD, path, needed=True)
     if _TUNING.fullmatch(path):
         return Place(Fate.SHARE, Kind.TUNING, path, needed=True)
+    if parts[0] == "cache":
+        shared_ = _DECISIONS.fullmatch(path)
+        return Place(Fate.SHARE, Kind.DECISIONS, path, needed=True) if shared_ else JUNK
     if match := _LOADS.fullmatch(path):
         return Place(Fate.SHARE, Kind.CPP, match[1], needed=True, mark=True)
     if match := _CPP.fullmatch(path):
@@ -123,6 +133,13 @@ def classify(path: str) -> Place:
 def shared(place: Place, size: int) -> bool:
     """Whether a file of this many bytes is shared: an empty one is torn, unless it is a mark."""
     return place.fate is Fate.SHARE and (size > 0 or place.mark)
+
+
+def reads_decisions(torch: str) -> bool:
+    """Whether a torch of this version reads what it decided before it makes a graph's key, so that
+    workers that decided otherwise never hit: 2.5 and 2.6 pad matrices by it (``pad_mm``).
+    """
+    return torch.startswith(("2.5.", "2.6."))
 
 
 def folder_place(prefix: str) -> Place | None:

@@ -204,12 +204,6 @@ def _flags(env: Mapping[str, str]) -> list[Checkup]:
         Checkup("caches", "problem", f"{setting}: torch caches nothing there", "unset it")
         for setting in switched_off(env)
     ]
-    torch = worker_fingerprint().torch
-    if torch.startswith(("2.5.", "2.6.")) and env.get("TORCHINDUCTOR_SHAPE_PADDING") != "0":
-        told = f"torch {torch} decides by timings of its own, which are not shared, how it pads "
-        advice = "set TORCHINDUCTOR_SHAPE_PADDING=0 on all workers, or use torch 2.7 or later"
-        told += "matrices on GPUs: two workers may have different keys"
-        checks.append(Checkup("padding", "advice", told, advice))
     if precompiles(env):
         told = f"{PRECOMPILE} is set: torch's aotautograd entries get keys that no process hits"
         checks.append(Checkup("precompile", "warning", told, f"unset {PRECOMPILE}"))

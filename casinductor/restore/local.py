@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from casinductor.inductor import triton
 from casinductor.inductor.directory import Found, Unstable, Walk, read_stable, stamp
-from casinductor.inductor.layout import Kind
+from casinductor.inductor.layout import REWRITTEN, Kind
 from casinductor.restore.plan import Task
 from casinductor.store.format.frame import blake3_digest
 from casinductor.store.index.groups import File, Version
@@ -61,7 +61,7 @@ class LocalFiles:
         if digest == file.hash:
             self._forget_reads(found, digest)
             return True
-        if version.kind == Kind.TUNING.value and _is_tuning(self._content(found)):
+        if version.kind in REWRITTEN and _is_tuning(self._content(found)):
             self.kept += 1  # this worker tuned by itself since
             return True
         return False

@@ -11,7 +11,7 @@ from casinductor.inductor.directory import Walk, walk
 from casinductor.inductor.fingerprint import refusal
 from casinductor.inductor.flags import PRECOMPILE, precompiles
 from casinductor.inductor.graphs import Graphs
-from casinductor.inductor.layout import ENTRY_KINDS, Kind
+from casinductor.inductor.layout import ENTRY_KINDS, Kind, reads_decisions
 from casinductor.job import Job
 from casinductor.reports.transfer import SyncReport
 from casinductor.store.index.places import NamedPack, Unusable
@@ -82,14 +82,18 @@ class Synchronization:
         report, found = self.report, self._walk
         report.files_seen, report.junk = found.seen, found.junk
         report.unknown, report.unknown_paths = len(found.unknown), found.unknown[:_NAMED]
-        if found.products:
-            what = counted(found.products, "file")
-            report.notes.append(f"{what} of AOTInductor not shared: a product, not a cache")
         own_record = self.job.record_name(self.store.backend.url)
         selection = select(self.job.root, found, self.snapshot, own_record, self.announced)
         if self.only_announced:
             selection = keep_announced(self.job.root, found, selection, self.announced)
         report.foreign = selection.foreign
+        if not reads_decisions(self.job.worker.torch):
+            for path in [p for p, f in found.files.items() if f.place.kind is Kind.DECISIONS]:
+                selection.touched.pop(path, None)
+                report.junk += 1
+        if found.products:
+            what = counted(found.products, "file")
+            report.notes.append(f"{what} of AOTInductor not shared: a product, not a cache")
         if self.bypassed:
             self._leave_out_unnamed(selection)
         if self.snapshot is not None and precompiles():

@@ -33,6 +33,7 @@ STEM = "c" + "b" * 51
         (f"bb/{STEM}.main.cpp", Kind.CPP, f"bb/{STEM}.main", False),
         (f"bb/{STEM}.so", Kind.CPP, f"bb/{STEM}", True),
         (f"bb/{STEM}.so.load_ok", Kind.CPP, f"bb/{STEM}", True),
+        (f"cache/{'0a' * 32}", Kind.DECISIONS, None, True),
         (f"bb/{STEM}.py", Kind.MODULE, None, False),
         (f"bb/{'0' * 64}.best_config", Kind.TUNING, None, True),
         (f"triton/0/{'A' * 52}/k.cubin", Kind.TRITON, f"triton/0/{'A' * 52}", False),
