@@ -9,14 +9,17 @@ SERVERS = $(VENV)/servers/.installed
 COVERED = 90
 #: What brings torch; empty leaves it out, and its tests skip.
 TORCH ?= torch
+CONSTRAINTS ?= --constraint constraints.txt
+#: What `make test-torch` runs the main job on, each in an environment of its own (3 to 6 GB).
+TORCHES ?= 2.5.0 2.6.0 2.8.0 2.11.0 2.13.0 2.14.1
 T ?=
 K ?=
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile $(if $(K),-k "$(K)")
 
-.PHONY: help demo test quick lint types docs dist bench soak servers clean
+.PHONY: help demo test quick test-torch version lint types docs dist bench soak servers clean
 
 help:  ## list these targets
-	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' Makefile | expand -t 12
 
 demo: $(STAMP)  ## compile and sync in one process, restore and hit in another
 	$(BIN)/casinductor demo
@@ -27,6 +30,14 @@ test: $(STAMP) $(SYSTEM) $(SERVERS)  ## the whole suite; T=tests/store K=merge f
 quick: $(STAMP)  ## what runs in a minute: no torch, server, browser, mount or long simulation
 	$(PYTEST) -q -m "not soak and not torch and not servers and not machine and not browser and not fuse and not slow" $(T)
 
+test-torch:  ## the main job on every torch of TORCHES, one at a time
+	for torch in $(TORCHES); do \
+		$(MAKE) --no-print-directory VENV=.torch/$$torch TORCH=torch==$$torch CONSTRAINTS= version || exit 1; \
+	done
+
+version: $(STAMP)
+	$(BIN)/python -m pytest -q tests/e2e/test_versions.py
+
 lint: $(STAMP)  ## style, types, dead code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -34,7 +45,7 @@ lint: $(STAMP)  ## style, types, dead code
 	$(BIN)/vulture
 
 docs: $(STAMP)  ## the documentation as a site, links checked, in site/
-	$(BIN)/pip install --quiet --constraint constraints.txt '.[docs]'
+	$(BIN)/pip install --quiet $(CONSTRAINTS) '.[docs]'
 	$(BIN)/mkdocs build --strict --quiet
 
 dist: $(STAMP)  ## wheel and sdist in dist/, each installed and tried in a fresh environment
@@ -53,9 +64,9 @@ servers: $(SERVERS)
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(if $(TORCH),$(BIN)/pip install --quiet --constraint constraints.txt $(TORCH))
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps fal  # the peer, code only
+	$(if $(TORCH),$(BIN)/pip install --quiet $(CONSTRAINTS) $(TORCH))
+	$(BIN)/pip install --quiet $(CONSTRAINTS) --editable '.[dev]'
+	$(BIN)/pip install --quiet $(CONSTRAINTS) --no-deps fal  # the peer, code only
 	touch $(STAMP)
 
 # What the tests need beside Python, from one list; elsewhere tests skip and say what they lack.
