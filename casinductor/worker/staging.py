@@ -1,7 +1,7 @@
 """Materializes files in a local directory: written aside, then renamed into place in order.
 
-Invariant: no reader ever sees a partial file, nothing is written outside the directory or through
-a link, and nothing at all appears before :meth:`Staging.commit`.
+Invariant: no reader ever sees a partial file, nothing is written outside the directory, through a
+link or into another user's folder, and nothing at all appears before :meth:`Staging.commit`.
 """
 
 from __future__ import annotations
@@ -111,7 +111,9 @@ class Staging:
         """Create the folders of all announced files beside other work; :meth:`commit` waits."""
 
         def work() -> None:
-            with suppress(OSError, HostilePath):  # commit meets the same fault and tells it
+            with suppress(
+                OSError, HostilePath, LocalDirectory
+            ):  # commit meets the same fault and tells it
                 for staged in self._files:
                     self._make_parents(staged.folder or staged.path)
 
@@ -176,11 +178,16 @@ class Staging:
         self._make_parents(parent)
         full = os.path.join(self.root, parent)
         try:
-            os.mkdir(full)
+            os.mkdir(full, 0o755)
         except FileExistsError:
-            if not stat.S_ISDIR(os.lstat(full).st_mode):
+            status = os.lstat(full)
+            if not stat.S_ISDIR(status.st_mode):
                 raise HostilePath(
                     f"{full} is not a directory; nothing is written through it"
+                ) from None
+            if status.st_uid != os.getuid():
+                raise LocalDirectory(
+                    f"{full} belongs to user {status.st_uid}; nothing is written into it"
                 ) from None
         self._made.add(parent)
 

@@ -124,3 +124,26 @@ def test_stages_of_killed_processes_are_swept(tmp_path: Path) -> None:
     (left / "0").write_text("x")
     sweep_stages(str(tmp_path))
     assert not left.exists()
+
+
+def test_nothing_ends_in_another_users_folder(tmp_path: Path) -> None:
+    if os.geteuid():
+        pytest.skip("giving a directory to another user needs root: sudo make test")
+    (tmp_path / "theirs").mkdir()
+    os.chown(tmp_path / "theirs", 12345, 12345)
+    with staging(str(tmp_path)) as stage:
+        stage.write(stage.add("theirs/file", 0o644, 0, 3), b"abc")
+        with pytest.raises(LocalDirectory, match="belongs to user 12345"):
+            stage.commit(stage.complete(), NEVER)
+    assert not list((tmp_path / "theirs").iterdir())
+
+
+def test_folders_are_this_users_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with staging(str(tmp_path)) as stage:
+            stage.write(stage.add("ab/file", 0o644, 0, 3), b"abc")
+            stage.commit(stage.complete(), NEVER)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "ab").stat().st_mode & 0o022 == 0
