@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 
 from casinductor.deadline import Deadline, bounded
-from casinductor.errors import DeadlineExceeded
+from casinductor.errors import DeadlineExceeded, StoreUnavailable
 from casinductor.store.store import Store
 
 #: What a store that did not answer gets to answer one small request.
@@ -27,6 +27,13 @@ class Breaker:
         """A call to the store at ``address`` ran into its deadline."""
         with self._guard:
             self._silent.add(address)
+
+    def note(self, address: str, error: Exception, deadline: Deadline) -> None:
+        """Remember a call that failed if it ran out of its time, or used half of it in vain."""
+        left = deadline.remaining()
+        slow = left is not None and left < (deadline.seconds or 0.0) / 2
+        if isinstance(error, DeadlineExceeded) or (isinstance(error, StoreUnavailable) and slow):
+            self.trip(address)
 
     def check(self, address: str, store: Store) -> None:
         """Ask the store at ``address``, if it was silent, for one small object.

@@ -15,12 +15,7 @@ from time import perf_counter
 
 from casinductor.breaker import BREAKER
 from casinductor.deadline import Deadline, bounded
-from casinductor.errors import (
-    CasinductorError,
-    DeadlineExceeded,
-    LocalDirectory,
-    StoreUnavailable,
-)
+from casinductor.errors import CasinductorError, LocalDirectory
 from casinductor.host_cache import host_cache
 from casinductor.inductor.directory import Walk, walk
 from casinductor.inductor.fingerprint import Fingerprint, worker_fingerprint
@@ -94,7 +89,7 @@ class Cache:
             self._require_directory()
             restored = bounded(lambda until: self._restore_by(until, wanted), deadline)
         except Exception as error:
-            self._note_silence(error, deadline)
+            BREAKER.note(self.settings.store, error, deadline)
             self._take_snapshot(Restored(RestoreReport(str(self.id))))
             raise
         self._take_snapshot(restored)
@@ -120,7 +115,7 @@ class Cache:
                 lambda until: self._sync_by(until, keep_equivalent, found), deadline
             )
         except Exception as error:
-            self._note_silence(error, deadline)
+            BREAKER.note(self.settings.store, error, deadline)
             raise
         if warmup is not None:
             report.warmup = warmup
@@ -129,6 +124,19 @@ class Cache:
             self.snapshot = snapshot
             self._observe()
         report.seconds = perf_counter() - start
+        return report
+
+    def publish(self, seconds: float | None = None) -> SyncReport:
+        """Publish what is finished and leave the warm-up open; raises as :meth:`sync` does."""
+        limit = self.settings.sync_deadline if seconds is None else seconds
+        deadline = Deadline(limit, f"publishing {self.id} to {self.settings.store}")
+        try:
+            self._require_private()
+            report, snapshot = bounded(lambda until: self._sync_by(until, False, None), deadline)
+        except Exception as error:
+            BREAKER.note(self.settings.store, error, deadline)
+            raise
+        self.snapshot = snapshot or self.snapshot
         return report
 
     @property
@@ -153,13 +161,6 @@ class Cache:
                 f"{reason}, so nothing of it is published; CASINDUCTOR_TRUST_LOCAL=1 publishes "
                 "what torch announced in this process"
             )
-
-    def _note_silence(self, error: Exception, deadline: Deadline) -> None:
-        """A store that let a call run out of time is asked more shortly the next time."""
-        left = deadline.remaining()
-        slow = left is not None and left < (deadline.seconds or 0.0) / 2
-        if isinstance(error, DeadlineExceeded) or (isinstance(error, StoreUnavailable) and slow):
-            BREAKER.trip(self.settings.store)
 
     def moved_to(self, root: str) -> Cache:
         """This cache with another local directory, of which what came since the restore counts."""

@@ -83,6 +83,13 @@ class NothingDone(CasinductorError):
     exit_status = 9
 
 
+class Compiled(CasinductorError):
+    """A run that was to find everything in the cache compiled something."""
+
+    code = "compiled"
+    exit_status = 10
+
+
 class HostilePath(CasinductorError):
     """A path, mode or size from the store that would leave or harm the local directory."""
 

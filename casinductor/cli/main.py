@@ -19,6 +19,8 @@ from casinductor.util.human import strip_control
 _COMMANDS = (
     "push",
     "pull",
+    "run",
+    "watch",
     "ls",
     "inspect",
     "kernels",

@@ -75,6 +75,13 @@ class Options:
             for line in lines:
                 click.echo(strip_control(line))
 
+    def tell(self, event: str, sentence: str, fields: dict[str, Any]) -> None:
+        """Say an event on standard error: a line, or with ``--json`` an object in one line."""
+        if self.as_json:
+            click.echo(json.dumps({"event": event, "text": sentence, **fields}), err=True)
+        elif not self.quiet or event == "failed":
+            click.echo(f"casinductor: {strip_control(sentence)}", err=True)
+
     def table(self, document: Any, title: str, columns: list[str], rows: list[list[str]]) -> None:
         """Print JSON, nothing, or a table; columns of figures are set to the right."""
         if self.as_json or self.quiet:

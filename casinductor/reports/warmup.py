@@ -114,6 +114,12 @@ class WarmupReport:
         return bool(any(self.graphs.values()) or compiled or failed)
 
     @property
+    def compiled(self) -> bool:
+        """Whether this worker compiled anything: a graph or a kernel."""
+        missed = self.graphs.get("fxgraph_miss", 0) + self.graphs.get("fxgraph_bypass", 0)
+        return bool(missed or self.new_entries or self.kernels_built)
+
+    @property
     def alarming(self) -> bool:
         """Whether torch missed and left nothing that could be shared, or something was lost."""
         nothing_new = bool(self.count("miss")) and not self.new_entries

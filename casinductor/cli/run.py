@@ -1,0 +1,87 @@
+"""``casinductor run``: restores, runs a command, publishes while it runs and after it.
+
+Invariant: the command's output, signals and exit status are its own; what we say goes to standard
+error, and no fault of a store keeps the command from running.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from casinductor.cli.options import Options, command_options, python_option
+from casinductor.cli.units import Duration
+
+if TYPE_CHECKING:
+    from casinductor.cache import Cache
+
+#: Between Kubernetes' asking a process to end and its killing it pass 30 s.
+HURRIED_SECONDS = 20.0
+
+
+EVERY = click.option(
+    "--every",
+    type=Duration(),
+    default="30s",
+    show_default=True,
+    metavar="DURATION",
+    help="Publish at least so often while more keeps coming.",
+)
+
+
+@click.command()
+@click.argument("cache")
+@EVERY
+@click.option("--assert-warm", is_flag=True, help="Fail with status 10 if anything was compiled.")
+@python_option
+@click.argument("command_line", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND...")
+@command_options
+def command(
+    options: Options,
+    cache: str,
+    every: float,
+    assert_warm: bool,
+    python: str | None,
+    command_line: tuple[str, ...],
+) -> None:
+    """Run COMMAND with CACHE: restored before it, published while it runs and after it."""
+    from casinductor.companion.child import Child, status_of
+    from casinductor.companion.companion import Companion
+    from casinductor.companion.environment import interpreter_of, worker_environment
+    from casinductor.errors import Compiled, InvalidName
+
+    if not command_line:
+        raise InvalidName("there is no command to run: casinductor run CACHE -- COMMAND")
+    found = _cache(options, cache, python, interpreter_of(command_line[0]))
+    companion = Companion(found, every, options.tell)
+    usable = companion.prepare()
+    environment = worker_environment(os.environ, found.root) if usable else dict(os.environ)
+    try:
+        child = Child(command_line, environment)
+    except OSError as error:
+        click.echo(f"casinductor: cannot run {command_line[0]}: {error.strerror}", err=True)
+        sys.exit(status_of(error))
+    if usable:
+        companion.start()
+    status = child.wait()
+    warmup = None
+    if usable:
+        warmup = companion.finish(HURRIED_SECONDS if child.asked_to_end else None)
+    if status == 0 and assert_warm and (warmup is None or warmup.compiled):
+        raise Compiled(warmup.summary() if warmup else f"{found.id}: nothing is known of this run")
+    sys.exit(status)
+
+
+def _cache(options: Options, key: str, python: str | None, guess: str | None) -> Cache:
+    """The cache for workers of ``python``, or of a ``guess`` that may have no torch."""
+    from casinductor.errors import InvalidName
+
+    if python is None and guess is not None:
+        try:
+            return options.cache(key, None, guess)
+        except InvalidName:
+            pass  # the command runs nevertheless
+    return options.cache(key, None, python)

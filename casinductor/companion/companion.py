@@ -1,0 +1,118 @@
+"""Shares a cache for a process beside this one: restores before it, publishes while it runs.
+
+Invariant: what is finished and at rest is in the store a few seconds later, so that a process that
+is killed loses no more; looking costs at most a hundredth of one processor.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from casinductor.cache import Cache
+from casinductor.errors import CasinductorError
+from casinductor.inductor.directory import walk
+from casinductor.reports.warmup import WarmupReport
+
+#: A directory that did not change for so long is at rest.
+REST_SECONDS = 3.0
+_LOOK_SECONDS = 1.0
+#: Of one processor, what looking may take.
+_SHARE = 0.01
+
+#: What is told: a kind of event, a sentence, and its fields.
+Tell = Callable[[str, str, dict[str, object]], None]
+
+
+class Companion:
+    """One cache, shared for whoever compiles into its local directory.
+
+    ``every``: seconds after which what is finished is published although more keeps coming.
+    ``state`` identifies what was restored. ``tell`` gets the events ``restored``, ``published``,
+    ``finished`` and ``failed``.
+    """
+
+    def __init__(self, cache: Cache, every: float, tell: Tell) -> None:
+        self.cache = cache
+        self.state = ""
+        self._every = every
+        self._tell = tell
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._seen: tuple[int, int] = (0, 0)
+        self._published = 0.0
+
+    def prepare(self) -> bool:
+        """Restore; whether the local directory can be used at all. Failures are told."""
+        cache = self.cache
+        reason = cache.unusable()
+        if cache.worker.torch == "none":
+            reason = "there is no torch; --python names the interpreter that has it"
+        if reason:
+            told = f"{cache.id}: cannot share {cache.root}: {reason}"
+            self._tell("failed", told, {"verb": "restore"})
+            return False
+        try:
+            report = cache.restore()
+        except CasinductorError as error:
+            self._tell("failed", f"{cache.id}: cannot restore: {error}", {"verb": "restore"})
+        else:
+            self.state = report.state
+            self._tell("restored", report.summary(), report.as_dict())
+        return True
+
+    def start(self) -> None:
+        """Publish in the background from now on."""
+        self._seen, self._published = self._look(), time.monotonic()
+        self._thread = threading.Thread(target=self._work, name="casinductor-live", daemon=True)
+        self._thread.start()
+
+    def finish(self, seconds: float | None = None) -> WarmupReport | None:
+        """Publish the rest within ``seconds`` and return the whole warm-up, which is told."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join(seconds)
+        warmup = None
+        try:
+            report = self.cache.sync(seconds)
+        except CasinductorError as error:
+            self._tell("failed", f"{self.cache.id}: cannot publish: {error}", {"verb": "sync"})
+        else:
+            warmup = report.warmup
+            self._tell("published", report.summary(), report.as_dict())
+        self.cache.close()
+        if warmup is not None:
+            self._tell("finished", warmup.summary(), warmup.as_dict())
+        return warmup
+
+    def _work(self) -> None:
+        pause = _LOOK_SECONDS
+        while not self._ended.wait(pause):
+            before = time.thread_time()
+            self._publish_if_due()
+            pause = max(_LOOK_SECONDS, (time.thread_time() - before) / _SHARE)
+
+    def _publish_if_due(self) -> None:
+        now = self._look()
+        if now == self._seen:
+            return
+        waited = time.monotonic() - self._published
+        if time.time() - now[1] / 1e9 < REST_SECONDS and waited < self._every:
+            return
+        self._seen, self._published = now, time.monotonic()
+        try:
+            report = self.cache.publish()
+        except CasinductorError as error:
+            self._tell("failed", f"{self.cache.id}: cannot publish: {error}", {"verb": "publish"})
+            return
+        if report.manifest is not None:
+            self._tell("published", report.summary(), report.as_dict())
+
+    def _look(self) -> tuple[int, int]:
+        """How many files there are and when the last of them came, in nanoseconds since 1970."""
+        try:
+            files = walk(self.cache.root).files.values()
+        except CasinductorError:
+            return self._seen
+        return len(files), max((file.stamp.mtime for file in files), default=0)
