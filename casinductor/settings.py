@@ -88,6 +88,10 @@ class Settings:
     """Use a local directory that other users can write; of it only what torch announced in this
     process is published.
     """
+    live: float = 0.0
+    """Seconds after which what is finished is published while the block is open and after it; 0:
+    when it ends.
+    """
     node_bytes: int = DEFAULT_NODE_BYTES
     """The size in bytes that the host cache is kept below."""
 
@@ -197,6 +201,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "NODE_DIR": ("node_dir", _path),
     "NODE_BYTES": ("node_bytes", units.size),
     "COMPACT_AFTER": ("compact_after", _count),
+    "LIVE": ("live", units.seconds),
     "TRUST_LOCAL": ("trust_local", units.switch),
 }
 #: Read elsewhere: what is printed, and what development sets.

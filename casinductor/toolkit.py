@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from casinductor.cache import Cache
+from casinductor.companion.live import LIVE
 from casinductor.errors import CasinductorError
 from casinductor.inductor.gpu import get_gpu_type
 from casinductor.settings import Settings, own_torch_dir, unknown_variables
@@ -36,6 +37,7 @@ def load_inductor_cache(cache_key: str) -> str:
     check_key(cache_key)
     _loaded.pop(_name(cache_key), None)
     try:
+        LIVE.end()
         return _load(cache_key)
     except Exception as error:
         warn(f"{cache_key}: cannot restore, this worker goes on without: {error}", error)
@@ -60,6 +62,7 @@ def _load(cache_key: str) -> str:
         _log_fault("restore", cache, error)
         return ""
     (warn if report.alarming else say)(report.summary())
+    LIVE.begin(cache)
     return report.state
 
 
@@ -84,6 +87,7 @@ def _sync(cache_key: str) -> None:
         if not os.path.isdir(cache.root):
             say(f"{cache.id}: nothing to publish, there is no directory {cache.root}")
             return
+    LIVE.end()
     moved = _moved_from(cache)
     warmup = cache.warmup()
     try:
@@ -97,6 +101,8 @@ def _sync(cache_key: str) -> None:
         if moved is not None:
             _sync_moved(cache, moved)
         cache.close()
+        if cache.snapshot is not None:
+            LIVE.begin(cache)  # what is compiled under traffic comes after the block
     if warmup is not None:
         (warn if warmup.alarming else say)(warmup.summary())
 

@@ -40,7 +40,7 @@ class Companion:
         self._tell = tell
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
-        self._seen: tuple[int, int] = (0, 0)
+        self._seen: tuple[int, int] | None = None
         self._published = 0.0
 
     def prepare(self) -> bool:
@@ -60,19 +60,25 @@ class Companion:
         else:
             self.state = report.state
             self._tell("restored", report.summary(), report.as_dict())
+        self._seen = self._look()  # what comes from now on is to be published
         return True
 
     def start(self) -> None:
         """Publish in the background from now on."""
-        self._seen, self._published = self._look(), time.monotonic()
+        self._seen = self._look() if self._seen is None else self._seen
+        self._published = time.monotonic()
         self._thread = threading.Thread(target=self._work, name="casinductor-live", daemon=True)
         self._thread.start()
 
+    def stop(self, seconds: float | None = None) -> None:
+        """Publish no more in the background; waits ``seconds`` for what is on its way."""
+        self._ended.set()
+        if self._thread is not None and self._thread.is_alive():
+            self._thread.join(seconds)
+
     def finish(self, seconds: float | None = None) -> WarmupReport | None:
         """Publish the rest within ``seconds`` and return the whole warm-up, which is told."""
-        self._ended.set()
-        if self._thread is not None:
-            self._thread.join(seconds)
+        self.stop(seconds)
         warmup = None
         try:
             report = self.cache.sync(seconds)
@@ -90,11 +96,11 @@ class Companion:
         pause = _LOOK_SECONDS
         while not self._ended.wait(pause):
             before = time.thread_time()
-            self._publish_if_due()
+            now = self._look()
             pause = max(_LOOK_SECONDS, (time.thread_time() - before) / _SHARE)
+            self._publish_if_due(now)
 
-    def _publish_if_due(self) -> None:
-        now = self._look()
+    def _publish_if_due(self, now: tuple[int, int]) -> None:
         if now == self._seen:
             return
         waited = time.monotonic() - self._published
@@ -114,5 +120,5 @@ class Companion:
         try:
             files = walk(self.cache.root).files.values()
         except CasinductorError:
-            return self._seen
+            return self._seen or (0, 0)
         return len(files), max((file.stamp.mtime for file in files), default=0)

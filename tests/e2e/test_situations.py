@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -170,3 +171,25 @@ def test_entries_that_no_process_can_hit_are_not_published(site: Site) -> None:
 def test_a_cache_that_is_switched_off_is_named(site: Site) -> None:
     said = site.run(f"{BLOCK}model(1)", TORCHINDUCTOR_FORCE_DISABLE_CACHES="1")
     assert "torch's cache is off: TORCHINDUCTOR_FORCE_DISABLE_CACHES=1" in said
+
+
+def test_a_live_block_loses_little_to_sigkill(site: Site) -> None:
+    code = """
+with synchronized_inductor_cache("m/v1"): model(1)
+model(2)  # traffic, behind the block
+print("ready", flush=True)
+time.sleep(100)"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HEAD + code],
+        env=site.environment(CASINDUCTOR_LIVE="30"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(8)
+    process.kill()
+    process.communicate()
+    site.forget()
+    assert "fxgraph 2 of 2 hit" in site.run(f"{BLOCK}model(1); model(2)")

@@ -1,0 +1,48 @@
+"""Publishes in the background for a process that loaded a cache: in its block and after it.
+
+Invariant: one cache at a time, as torch has one cache directory for all threads; loading another
+one ends it, and nothing is left to run when the process exits.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from casinductor.cache import Cache
+from casinductor.companion.companion import Companion
+from casinductor.util.voice import say, warn
+
+#: How long what is on its way to the store is waited for.
+_STOP_SECONDS = 5.0
+
+
+class Live:
+    """The cache that is shared live, if any."""
+
+    def __init__(self) -> None:
+        self._companion: Companion | None = None
+        self._guard = threading.Lock()
+
+    def begin(self, cache: Cache) -> None:
+        """Share ``cache`` from now on, where its settings say so."""
+        self.end()
+        if cache.settings.live:
+            with self._guard:
+                self._companion = Companion(cache, cache.settings.live, _tell)
+                self._companion.start()
+
+    def end(self) -> None:
+        """Share nothing from now on."""
+        with self._guard:
+            companion, self._companion = self._companion, None
+        if companion is not None:
+            companion.stop(_STOP_SECONDS)
+
+
+def _tell(event: str, sentence: str, fields: dict[str, object]) -> None:
+    del fields
+    (warn if event == "failed" else say)(sentence)
+
+
+#: The one of this process.
+LIVE = Live()
