@@ -106,8 +106,9 @@ def _writes(store: Store) -> Checkup:
         return Checkup(
             "writes",
             "warning",
-            "this worker may not write to the store",
-            "nothing, if others publish; else give it the right to write",
+            "this worker may not write to the store: it publishes nothing, and where it may not "
+            "write below uses/ either, gc --keep-within does not know what it uses",
+            "nothing if others publish; let it create objects below uses/ (docs/cli.md, gc)",
         )
     except CasinductorError as error:
         advice = "free space or mend the mount; syncs publish nothing until then"
