@@ -128,7 +128,7 @@ def test_as_process_1_it_reaps_orphans(fleet: Fleet) -> None:
 
 
 def test_watch_says_when_it_is_ready_and_publishes_until_it_is_asked_to_end(fleet: Fleet) -> None:
-    Tree(fleet.folder / "local/w").model("a")
+    Tree(fleet.folder / "local/w").model("ab")
     fleet.cache("w").sync()
     ready = fleet.folder / "ready"
     command = [sys.executable, "-m", "casinductor", "--json", "watch", "model/v1"]
@@ -143,7 +143,7 @@ def test_watch_says_when_it_is_ready_and_publishes_until_it_is_asked_to_end(flee
         assert time.monotonic() < end
         time.sleep(0.05)
     assert ready.read_text().strip()
-    Tree(fleet.folder / "local/v", 7).model("b")
+    Tree(fleet.folder / "local/v", 7).model("cd")
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0
