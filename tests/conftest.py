@@ -22,8 +22,10 @@ from casinductor.store.backends.address import open_backend
 from casinductor.store.format.pack import read_footer
 from casinductor.store.maintain.protocol import require_all_manifests
 from casinductor.store.store import Store
-from tests import servers
+from tests import needs, servers
 from tests.servers import Server
+
+needs.name_a_torch()
 
 CORPUS = Path(__file__).with_name("data") / "cuda-trees.tar.xz"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import time
@@ -192,6 +193,7 @@ def test_one_line_is_logged(
     monkeypatch.setenv("CASINDUCTOR_STATE_DIR", str(fleet.folder / "state"))
     from casinductor.inductor.trace import TRACE
 
+    gc.collect()  # what earlier tests left open stops listening when it goes
     listening = TRACE._listeners
     with caplog.at_level(logging.INFO, "casinductor"), synchronized_inductor_cache("k"):
         Tree(fleet.folder / "local/w").model("ab")
