@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import FrameType
 
-from casinductor.errors import InvalidName
-
 #: Not forwarded: what says something of this process, or stops and continues it.
 _OWN = {"SIGCHLD", "SIGCLD", "SIGKILL", "SIGSTOP", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL"}
 _OWN |= {"SIGTTIN", "SIGTTOU", "SIGTSTP", "SIGCONT", "SIGPIPE", "SIGABRT", "SIGTRAP", "SIGSYS"}
@@ -23,11 +21,9 @@ _CANNOT_RUN, _NOT_FOUND = 126, 127
 
 
 class Child:
-    """A command that was started with ``environment``; raises :class:`InvalidName` for none."""
+    """A command, not empty, that was started with ``environment``; raises what starting raises."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        if not command:
-            raise InvalidName("there is no command to run: put it behind --")
         self.asked_to_end = False
         self._early: list[int] = []
         self._pid = 0

@@ -78,10 +78,11 @@ class Companion:
 
     def finish(self, seconds: float | None = None) -> WarmupReport | None:
         """Publish the rest within ``seconds`` and return the whole warm-up, which is told."""
+        end = None if seconds is None else time.monotonic() + seconds
         self.stop(seconds)
         warmup = None
         try:
-            report = self.cache.sync(seconds)
+            report = self.cache.sync(None if end is None else max(0.0, end - time.monotonic()))
         except CasinductorError as error:
             self._tell("failed", f"{self.cache.id}: cannot publish: {error}", {"verb": "sync"})
         else:

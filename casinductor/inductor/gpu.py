@@ -116,7 +116,7 @@ def _chosen(found: list[Board], wanted: str | None, order: str | None) -> Device
         named = [board for board in found if board.uuid and board.uuid.startswith(wanted)]
         if not named:
             return _first(found, f"no board of this machine is called {wanted}")
-        return _slice(named[0], None) if named[0].sliced else Device(named[0].name or UNKNOWN)
+        return _first(named, "")
     index = int(wanted or 0)
     if index >= len(found):
         return Device(CPU)  # CUDA sees no device from an invalid one on

@@ -26,6 +26,7 @@ from casinductor.store.index.groups import File, Version
 from casinductor.store.read.files import read_files
 from casinductor.store.store import Store
 from casinductor.store.write.journal import MAX_BYTES, Record, decode_record
+from casinductor.util.remembered import open_remembered
 
 #: Raised when facts are learnt otherwise, so that old ones are learnt again.
 _VERSION = 2
@@ -42,7 +43,7 @@ class Facts:
     """The memory; ``path`` None remembers nothing beyond this object."""
 
     def __init__(self, path: Path | None) -> None:
-        self._db = _open(path)
+        self._db = open_remembered(path, _prepare)
 
     def close(self) -> None:
         self._db.close()
@@ -125,28 +126,18 @@ class Facts:
         return learnt
 
 
-def _open(path: Path | None) -> sqlite3.Connection:
-    for place in (str(path) if path else ":memory:", ":memory:"):
-        try:
-            db = sqlite3.connect(place, timeout=10)
-            db.execute("PRAGMA synchronous = OFF")
-            if db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
-                db.execute("DROP TABLE IF EXISTS fact")
-                db.execute("DROP TABLE IF EXISTS record")
-                db.execute(f"PRAGMA user_version = {_VERSION}")
-            db.execute(
-                "CREATE TABLE IF NOT EXISTS fact(content BLOB PRIMARY KEY, kind TEXT NOT NULL,"
-                " told TEXT NOT NULL, parts BLOB)"
-            )
-            db.execute("CREATE TABLE IF NOT EXISTS record(ulid TEXT PRIMARY KEY, data BLOB)")
-            db.execute("SELECT COUNT(*) FROM fact").fetchone()
-        except sqlite3.Error:
-            if path is not None:
-                with suppress(OSError):
-                    path.unlink()
-            continue
-        return db
-    raise AssertionError("SQLite cannot even work in memory")
+def _prepare(db: sqlite3.Connection) -> None:
+    db.execute("PRAGMA synchronous = OFF")
+    if db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+        db.execute("DROP TABLE IF EXISTS fact")
+        db.execute("DROP TABLE IF EXISTS record")
+        db.execute(f"PRAGMA user_version = {_VERSION}")
+    db.execute(
+        "CREATE TABLE IF NOT EXISTS fact(content BLOB PRIMARY KEY, kind TEXT NOT NULL,"
+        " told TEXT NOT NULL, parts BLOB)"
+    )
+    db.execute("CREATE TABLE IF NOT EXISTS record(ulid TEXT PRIMARY KEY, data BLOB)")
+    db.execute("SELECT COUNT(*) FROM fact").fetchone()
 
 
 def _tells(version: Version, file: File) -> bool:

@@ -14,27 +14,14 @@ from pathlib import Path
 from casinductor.settings import Settings
 from casinductor.store.backends.address import open_backend
 from casinductor.store.opening import state_path
+from casinductor.util.remembered import open_remembered
 
 
 class VerificationLog:
     """A table of packs and the number of the reading that verified each; None forgets at once."""
 
     def __init__(self, path: Path | None) -> None:
-        self._db = self._open(path)
-
-    def _open(self, path: Path | None) -> sqlite3.Connection:
-        for place in (str(path) if path else ":memory:", ":memory:"):
-            try:
-                db = sqlite3.connect(place, timeout=10, isolation_level=None)
-                db.execute("CREATE TABLE IF NOT EXISTS pack(ulid TEXT PRIMARY KEY, reading INT)")
-                db.execute("SELECT COUNT(*) FROM pack").fetchone()
-            except sqlite3.Error:
-                if path is not None:
-                    with suppress(OSError):
-                        path.unlink()
-                continue
-            return db
-        raise AssertionError("SQLite cannot even work in memory")
+        self._db = open_remembered(path, _prepare, autocommit=True)
 
     def oldest_first(self, packs: Iterable[str]) -> list[str]:
         """Packs never read through first, then by how long ago they were."""
@@ -70,3 +57,8 @@ def verification_log(settings: Settings) -> Iterator[VerificationLog]:
         yield log
     finally:
         log.close()
+
+
+def _prepare(db: sqlite3.Connection) -> None:
+    db.execute("CREATE TABLE IF NOT EXISTS pack(ulid TEXT PRIMARY KEY, reading INT)")
+    db.execute("SELECT COUNT(*) FROM pack").fetchone()
