@@ -39,6 +39,7 @@ COSTS = {
     "tests/simulation": "slow",
     "tests/test_soak.py": "slow",
     "tests/test_processes.py": "slow",
+    "tests/test_run.py": "slow",
     "tests/test_faults.py": "slow",
     "tests/test_host_cache.py": "slow",
     "tests/store/test_shared_catalog.py": "slow",
