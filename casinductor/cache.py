@@ -15,7 +15,9 @@ from time import perf_counter
 
 from casinductor.breaker import BREAKER
 from casinductor.deadline import Deadline, bounded
+from casinductor.directories import Directories
 from casinductor.errors import CasinductorError, LocalDirectory
+from casinductor.families.table import INDUCTOR
 from casinductor.host_cache import host_cache
 from casinductor.inductor.directory import Walk, walk
 from casinductor.inductor.fingerprint import Fingerprint, worker_fingerprint
@@ -34,9 +36,9 @@ from casinductor.store.opening import with_store
 from casinductor.store.store import Store
 from casinductor.store.write.journal import note_warmup
 from casinductor.sync.run import Synchronization
+from casinductor.util.roots import Roots
 from casinductor.util.voice import warn
 from casinductor.worker.lock import directory_lock
-from casinductor.worker.readiness import problem_with, writable_by_others
 from casinductor.worker.snapshot import Snapshot, snapshot_since, take_snapshot
 from casinductor.worker.staging import sweep_stages
 
@@ -63,7 +65,7 @@ class Cache:
         self._worker = worker
         self.settings = settings or Settings.from_environment()
         self.id = CacheId(gpu or self.settings.gpu_type or get_gpu_type(), key)
-        self.root = os.path.abspath(self.settings.local_dir)
+        self._directories = Directories(self.settings)
         self.snapshot: Snapshot | None = None
         self._observation: Observation | None = None
         self._restored = RestoreReport(str(self.id))
@@ -86,12 +88,13 @@ class Cache:
         deadline = Deadline(limit, f"restoring {self.id} from {self.settings.store}")
         wanted = mode or self.settings.restore
         try:
-            self._require_directory()
+            told = self._directories.require()
             restored = bounded(lambda until: self._restore_by(until, wanted), deadline)
         except Exception as error:
             BREAKER.note(self.settings.store, error, deadline)
             self._take_snapshot(Restored(RestoreReport(str(self.id))))
             raise
+        restored.report.notes += told
         self._take_snapshot(restored)
         restored.report.seconds = perf_counter() - start
         return restored.report
@@ -109,8 +112,7 @@ class Cache:
         limit = self.settings.sync_deadline if seconds is None else seconds
         deadline = Deadline(limit, f"syncing {self.id} to {self.settings.store}")
         try:
-            if os.path.isdir(self.root):
-                self._require_private()
+            self._directories.require_private()
             report, snapshot = bounded(
                 lambda until: self._sync_by(until, keep_equivalent, found), deadline
             )
@@ -131,7 +133,7 @@ class Cache:
         limit = self.settings.sync_deadline if seconds is None else seconds
         deadline = Deadline(limit, f"publishing {self.id} to {self.settings.store}")
         try:
-            self._require_private()
+            self._directories.require_private()
             report, snapshot = bounded(lambda until: self._sync_by(until, False, None), deadline)
         except Exception as error:
             BREAKER.note(self.settings.store, error, deadline)
@@ -140,33 +142,28 @@ class Cache:
         return report
 
     @property
+    def root(self) -> str:
+        """Torch's directory, absolute."""
+        return self.roots.main
+
+    @property
+    def roots(self) -> Roots:
+        """The directories of all families that are shared."""
+        return self._directories.roots
+
+    @property
     def is_open(self) -> bool:
         """Whether it was loaded and not closed."""
         return self._observation is not None
 
     def unusable(self) -> str | None:
         """Why the local directory cannot be used, None if it can; it is created if need be."""
-        return problem_with(self.root, trust=self.settings.trust_local)
-
-    def _require_directory(self) -> None:
-        if reason := self.unusable():
-            raise LocalDirectory(f"cannot use the local directory {self.root}: {reason}")
-
-    def _require_private(self) -> None:
-        """What others may have planted is not published."""
-        if self.settings.trust_local:
-            return
-        if reason := writable_by_others(self.root):
-            raise LocalDirectory(
-                f"{reason}, so nothing of it is published; CASINDUCTOR_TRUST_LOCAL=1 publishes "
-                "what torch announced in this process"
-            )
+        return self._directories.unusable()
 
     def moved_to(self, root: str) -> Cache:
         """This cache with another local directory, of which what came since the restore counts."""
-        moved = Cache(
-            self.id.key, gpu=self.id.gpu, settings=replace(self.settings, local_dir=Path(root))
-        )
+        settings = replace(self.settings, local_dir=Path(root), families=(INDUCTOR,))
+        moved = Cache(self.id.key, gpu=self.id.gpu, settings=settings)
         moved.snapshot = snapshot_since(moved.root, walk(moved.root).files, self._opened)
         moved._announced = self._announced or self._hits()
         return moved
@@ -189,7 +186,7 @@ class Cache:
 
     def _walk(self) -> Walk | None:
         try:
-            return walk(self.root)
+            return walk(self.roots)
         except LocalDirectory:
             return None
 
@@ -218,7 +215,7 @@ class Cache:
             BREAKER.check(self.settings.store, store)
             with directory_lock(self.root, deadline) as held:
                 if held:
-                    sweep_stages(self.root)
+                    sweep_stages(self.roots)
                 with host.turn(f"{store.backend.url}\0{self.id}", deadline):
                     reading = Store(host.reading(store.backend), store.catalog)
                     restored = Restoration(reading, self._job(deadline), mode, host).run()
@@ -261,7 +258,7 @@ class Cache:
         return report, snapshot
 
     def _job(self, deadline: Deadline) -> Job:
-        return Job(self.id, self.root, self.worker, deadline, self.progress)
+        return Job(self.id, self.roots, self.worker, deadline, self.progress)
 
     def _merge(self, store: Store, deadline: Deadline) -> int:
         """Merge the cache's manifests if they are many and half of the time is left; the sync is
@@ -289,12 +286,14 @@ class Cache:
     @property
     def worker(self) -> Fingerprint:
         """What this worker is, or the one it was made for."""
-        return self._worker or worker_fingerprint()
+        known = self._worker or worker_fingerprint()
+        own = self._directories
+        return replace(known, roots=own.described(), tag=own.tag)
 
     def _take_snapshot(self, restored: Restored) -> None:
         try:
-            found = walk(self.root).files
-            self.snapshot = take_snapshot(self.root, found, restored.paths, restored.contents)
+            found = walk(self.roots).files
+            self.snapshot = take_snapshot(self.roots, found, restored.paths, restored.contents)
         except LocalDirectory:
-            self.snapshot = Snapshot(self.root)
+            self.snapshot = Snapshot(self.roots)
         self._observe(restored.report)

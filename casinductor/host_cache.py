@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from casinductor.deadline import Deadline
-from casinductor.inductor import triton
+from casinductor.families import forms
 from casinductor.settings import Settings
 from casinductor.store.backend import Backend
 from casinductor.store.backends.cached import ReadThrough
@@ -64,11 +64,11 @@ class HostCache:
         if self._directory is None:
             return False
         size = file.size
-        if triton.is_group_file(file.path):
+        if forms.has_form(file.path):
             data = self._directory.read(file.hash, file.size)
             if data is None:
                 return False
-            data = triton.localize(file.path, data, stage.root)
+            data = forms.localize(file.path, data, stage.root_of(file.path), stage.moment)
             stage.write(staged, data)
             size = len(data)
         elif self._directory.take(file.hash, staged.temporary, staged.mode, file.size):
@@ -82,9 +82,9 @@ class HostCache:
         """Keep a file that was fetched, for the other processes of this host."""
         if self._directory is None:
             return
-        if triton.is_group_file(file.path):
+        if forms.has_form(file.path):
             with open(staged.temporary, "rb") as written:
-                self._directory.keep_bytes(file.hash, triton.portable(file.path, written.read()))
+                self._directory.keep_bytes(file.hash, forms.portable(file.path, written.read()))
         else:
             self._directory.keep(file.hash, staged.temporary)
 

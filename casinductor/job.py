@@ -12,19 +12,25 @@ from casinductor.inductor.fingerprint import Fingerprint
 from casinductor.reports.transfer import Progress, no_progress
 from casinductor.store.format.frame import blake3_digest
 from casinductor.store.format.names import CacheId
+from casinductor.util.roots import Roots
 
 
 @dataclass(frozen=True)
 class Job:
-    """``cache`` and the local directory ``root``, for a ``worker``, by a ``deadline``; ``progress``
-    is told the bytes done and the bytes in all.
+    """``cache`` and the directories ``roots``, for a ``worker``, by a ``deadline``; ``progress`` is
+    told the bytes done and the bytes in all.
     """
 
     cache: CacheId
-    root: str
+    roots: Roots
     worker: Fingerprint
     deadline: Deadline = UNLIMITED
     progress: Progress = no_progress
+
+    @property
+    def root(self) -> str:
+        """Torch's directory, which also holds what we keep for ourselves."""
+        return self.roots.main
 
     def record_name(self, url: str) -> str:
         """The name of this cache's record of ownership in a local directory, by its store."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from casinductor.errors import InvalidName
+from casinductor.families.choice import words_of
 from casinductor.util import units
 from casinductor.util.voice import LEVELS
 
@@ -91,6 +92,10 @@ class Settings:
     live: float = 0.0
     """Seconds after which what is finished is published while the block is open and after it; 0:
     when it ends.
+    """
+    families: tuple[str, ...] = ()
+    """The families of compile caches that are shared, such as ``vllm`` or ``triton=/a/directory``;
+    none stands for ``auto``.
     """
     node_bytes: int = DEFAULT_NODE_BYTES
     """The size in bytes that the host cache is kept below."""
@@ -202,6 +207,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "NODE_BYTES": ("node_bytes", units.size),
     "COMPACT_AFTER": ("compact_after", _count),
     "LIVE": ("live", units.seconds),
+    "FAMILIES": ("families", words_of),
     "TRUST_LOCAL": ("trust_local", units.switch),
 }
 #: Read elsewhere: what is printed, and what development sets.

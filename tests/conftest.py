@@ -26,6 +26,8 @@ from tests import needs, servers
 from tests.servers import Server
 
 needs.name_a_torch()
+#: The developer's own caches are none of the tests' business; tests of families name theirs.
+os.environ["CASINDUCTOR_FAMILIES"] = "inductor"
 
 CORPUS = Path(__file__).with_name("data") / "cuda-trees.tar.xz"
 

@@ -43,6 +43,7 @@ NEEDS = {
     need.name: need
     for need in (
         Need("g++", "g++", "torch compiles for the CPU with it"),
+        Need("ninja", "ninja-build", "extensions and operators are built by it"),
         Need("strace", "strace", "system calls that fail or are counted"),
         Need("faketime", "faketime", "clocks that jump"),
         Need("chromium", "chromium", "the report in a browser"),

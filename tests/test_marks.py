@@ -122,12 +122,18 @@ def test_unknown_files_are_named(fleet: Fleet) -> None:
     tree.write("newkind/empty", b"")
     cache = fleet.cache("w")
     pushed = fleet.cache("w").sync()
-    assert "2 files of no known kind are not shared: newkind/empty" in pushed.summary()
+    assert (
+        "2 files of no known kind are not shared (docs/families.md): newkind/empty"
+        in pushed.summary()
+    )
     cache.restore()
     synced = cache.sync()
     assert synced.warmup is not None
     assert synced.warmup.unknown == ["newkind/empty", "newkind/thing"]
-    assert "2 files of no known kind are not shared: newkind/empty" in synced.warmup.summary()
+    assert (
+        "2 files of no known kind are not shared (docs/families.md): newkind/empty"
+        in synced.warmup.summary()
+    )
     assert "no known kind" not in synced.summary(), "once is enough"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -46,8 +46,13 @@ class Options:
             other.quiet or self.quiet,
         )
 
-    def settings(self, local_dir: Path | None = None) -> Settings:
-        """The environment's settings with these options applied."""
+    def settings(self, local_dir: Path | None = None, families: Sequence[str] = ()) -> Settings:
+        """The environment's settings with these options applied.
+
+        A directory that is named is the one family's that is named, else that of the family whose
+        root it looks like, else torch's; then no other is meant.
+        """
+        from casinductor.families.table import INDUCTOR
         from casinductor.settings import Settings
 
         settings = Settings.from_environment()
@@ -55,9 +60,36 @@ class Options:
             settings = replace(settings, store=self.store)
         if self.gpu:
             settings = replace(settings, gpu_type=self.gpu)
-        return replace(settings, local_dir=local_dir) if local_dir else settings
+        chosen = tuple(families)
+        if local_dir is not None:
+            chosen = self._families_in(local_dir, chosen)
+            if chosen == (INDUCTOR,):
+                return replace(settings, local_dir=local_dir, families=chosen)
+        return replace(settings, families=chosen) if chosen else settings
 
-    def cache(self, key: str, local_dir: Path | None = None, python: str | None = None) -> Cache:
+    def _families_in(self, folder: Path, named: tuple[str, ...]) -> tuple[str, ...]:
+        """The family that lies in a directory, as a word for settings."""
+        from casinductor.errors import InvalidName
+        from casinductor.families.choice import recognize
+        from casinductor.families.table import INDUCTOR
+
+        if len(named) > 1 or (named and "=" in named[0]):
+            raise InvalidName(f"say of each family where it lies (--family NAME=DIR), not {folder}")
+        if named:
+            family = named[0]
+        else:
+            family = recognize(str(folder)) or INDUCTOR
+            if family != INDUCTOR:
+                self.warn([f"{folder} looks like family {family}'s, and is taken for it"])
+        return (family,) if family == INDUCTOR else (f"{family}={folder}",)
+
+    def cache(
+        self,
+        key: str,
+        local_dir: Path | None = None,
+        python: str | None = None,
+        families: Sequence[str] = (),
+    ) -> Cache:
         """The cache of this key on the GPU type of the options, the environment or this worker, for
         workers that run ``python``, by default this interpreter.
         """
@@ -65,7 +97,7 @@ class Options:
         from casinductor.inductor.interpreter import fingerprint_of
 
         worker = fingerprint_of(python) if python else None
-        return Cache(key, settings=self.settings(local_dir), worker=worker)
+        return Cache(key, settings=self.settings(local_dir, families), worker=worker)
 
     def emit(self, document: Any, lines: Iterable[str]) -> None:
         """Print JSON with ``--json``, nothing with ``--quiet``, else the lines."""
@@ -141,6 +173,13 @@ python_option = click.option(
     "--python",
     metavar="PYTHON",
     help="The interpreter whose torch this is about (default: this one).",
+)
+family_option = click.option(
+    "--family",
+    "families",
+    multiple=True,
+    metavar="NAME[=DIR]",
+    help="Only this family of compile caches, and where it lies; again for several.",
 )
 empty_option = click.option(
     "--allow-empty", is_flag=True, help="Succeed although there is nothing to do."

@@ -9,7 +9,13 @@ from pathlib import Path
 
 import click
 
-from casinductor.cli.options import Options, command_options, empty_option, python_option
+from casinductor.cli.options import (
+    Options,
+    command_options,
+    empty_option,
+    family_option,
+    python_option,
+)
 from casinductor.util.human import counted
 
 
@@ -29,6 +35,7 @@ from casinductor.util.human import counted
     help="What a hit needs (default), or everything stored.",
 )
 @click.option("--deadline", type=float, metavar="SECONDS", help="Give up after this time.")
+@family_option
 @python_option
 @empty_option
 @command_options
@@ -38,6 +45,7 @@ def command(
     target: Path | None,
     mode: str | None,
     deadline: float | None,
+    families: tuple[str, ...],
     python: str | None,
     allow_empty: bool,
 ) -> None:
@@ -45,7 +53,7 @@ def command(
     from casinductor.errors import CacheNotFound, NothingDone
     from casinductor.settings import parse_restore
 
-    source = options.cache(cache, target, python)
+    source = options.cache(cache, target, python, families)
     wanted = parse_restore(mode, "--restore") if mode else None
     with options.bar(source, "restoring"):
         report = source.restore(wanted, deadline)

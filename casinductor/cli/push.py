@@ -9,7 +9,13 @@ from pathlib import Path
 
 import click
 
-from casinductor.cli.options import Options, command_options, empty_option, python_option
+from casinductor.cli.options import (
+    Options,
+    command_options,
+    empty_option,
+    family_option,
+    python_option,
+)
 
 
 @click.command()
@@ -27,6 +33,7 @@ from casinductor.cli.options import Options, command_options, empty_option, pyth
     help="Also store entries that equal a stored one by key and guards.",
 )
 @click.option("--deadline", type=float, metavar="SECONDS", help="Give up after this time.")
+@family_option
 @python_option
 @empty_option
 @command_options
@@ -36,15 +43,17 @@ def command(
     source: Path | None,
     keep_equivalent: bool,
     deadline: float | None,
+    families: tuple[str, ...],
     python: str | None,
     allow_empty: bool,
 ) -> None:
     """Publish what DIR holds and CACHE lacks."""
     from casinductor.errors import LocalDirectory, NothingDone
 
-    target = options.cache(cache, source, python)
-    if not Path(target.root).is_dir():
-        raise LocalDirectory(f"there is no directory {target.root} to publish")
+    target = options.cache(cache, source, python, families or _configured(options, source))
+    folders = [root for _, root in target.roots]
+    if not any(Path(folder).is_dir() for folder in folders):
+        raise LocalDirectory(f"there is no directory {', '.join(folders)} to publish")
     if target.worker.torch == "none":
         raise click.UsageError(
             "this Python has no torch, and artifacts demand the torch that made them: name its "
@@ -54,4 +63,14 @@ def command(
         report = target.sync(deadline, keep_equivalent=keep_equivalent)
     options.emit(report.as_dict(), [report.summary()])
     if not report.groups_seen and not allow_empty:
-        raise NothingDone(f"{target.root} holds nothing that is shared: is it the right directory?")
+        raise NothingDone(
+            f"{', '.join(folders)}: nothing in it is shared. Is it the right directory, and of the "
+            "right family (--family, docs/families.md)?"
+        )
+
+
+def _configured(options: Options, source: Path | None) -> tuple[str, ...]:
+    """What the environment says; else torch's directory alone, as all of a directory is published
+    and others may hold what has nothing to do with this cache.
+    """
+    return () if source is not None else options.settings().families or ("inductor",)

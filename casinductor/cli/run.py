@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from casinductor.cli.options import Options, command_options, python_option
+from casinductor.cli.options import Options, command_options, family_option, python_option
 from casinductor.cli.units import Duration
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ EVERY = click.option(
 @click.argument("cache")
 @EVERY
 @click.option("--assert-warm", is_flag=True, help="Fail with status 10 if anything was compiled.")
+@family_option
 @python_option
 @click.argument("command_line", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND...")
 @command_options
@@ -44,6 +45,7 @@ def command(
     cache: str,
     every: float,
     assert_warm: bool,
+    families: tuple[str, ...],
     python: str | None,
     command_line: tuple[str, ...],
 ) -> None:
@@ -55,7 +57,7 @@ def command(
 
     if not command_line:
         raise InvalidName("there is no command to run: casinductor run CACHE -- COMMAND")
-    found = _cache(options, cache, python, interpreter_of(command_line[0]))
+    found = _cache(options, cache, families, python, interpreter_of(command_line[0]))
     companion = Companion(found, every, options.tell)
     usable = companion.prepare()
     environment = worker_environment(os.environ, found.root) if usable else dict(os.environ)
@@ -75,13 +77,15 @@ def command(
     sys.exit(status)
 
 
-def _cache(options: Options, key: str, python: str | None, guess: str | None) -> Cache:
+def _cache(
+    options: Options, key: str, families: tuple[str, ...], python: str | None, guess: str | None
+) -> Cache:
     """The cache for workers of ``python``, or of a ``guess`` that may have no torch."""
     from casinductor.errors import InvalidName
 
     if python is None and guess is not None:
         try:
-            return options.cache(key, None, guess)
+            return options.cache(key, None, guess, families)
         except InvalidName:
             pass  # the command runs nevertheless
-    return options.cache(key, None, python)
+    return options.cache(key, None, python, families)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from casinductor.cli.options import Options, command_options, python_option
+from casinductor.cli.options import Options, command_options, family_option, python_option
 from casinductor.cli.run import EVERY, HURRIED_SECONDS
 
 
@@ -25,10 +25,16 @@ from casinductor.cli.run import EVERY, HURRIED_SECONDS
     type=click.Path(path_type=Path),
     help="Written once the restore is done or has failed.",
 )
+@family_option
 @python_option
 @command_options
 def command(
-    options: Options, cache: str, every: float, ready_file: Path | None, python: str | None
+    options: Options,
+    cache: str,
+    every: float,
+    ready_file: Path | None,
+    families: tuple[str, ...],
+    python: str | None,
 ) -> None:
     """Share CACHE for other processes until SIGTERM or SIGINT."""
     from casinductor.companion.companion import Companion
@@ -37,7 +43,7 @@ def command(
     asked = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked.set())
-    found = options.cache(cache, None, python)
+    found = options.cache(cache, None, python, families)
     companion = Companion(found, every, options.tell)
     if not companion.prepare():
         raise LocalDirectory(f"{found.root} cannot be shared")

@@ -119,7 +119,7 @@ class Companion:
     def _look(self) -> tuple[int, int]:
         """How many files there are and when the last of them came, in nanoseconds since 1970."""
         try:
-            files = walk(self.cache.root).files.values()
+            files = walk(self.cache.roots).files.values()
         except CasinductorError:
             return self._seen or (0, 0)
         return len(files), max((file.stamp.mtime for file in files), default=0)

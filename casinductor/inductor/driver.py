@@ -47,6 +47,16 @@ def boards() -> list[Board]:
         return [Board("")]
 
 
+def driver_version() -> str:
+    """The version of NVIDIA's kernel module, such as ``580.65.06``; ``none`` without one."""
+    try:
+        text = Path(NVIDIA, "version").read_text(errors="replace")
+    except OSError:
+        return "none"
+    match = re.search(r"Kernel Module\D*?\s(\d[\d.]+)\s", text)
+    return match[1] if match else "none"
+
+
 def slice_name(board: Board, uuid: str | None) -> str | None:
     """The name of a slice (MIG), of this UUID or else the first of ``board``; None if unknown."""
     try:

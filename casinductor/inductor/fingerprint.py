@@ -1,8 +1,7 @@
-"""The fingerprint of this worker, what artifacts require of one, and why a worker is refused.
+"""The fingerprint of this worker: what decides whether an artifact may run here.
 
-Invariant: a requirement that is not met, or not understood, is a refusal with a reason; torch's own
-key omits the CPU, so this is all that stands between a worker and another machine's code.
-Nothing here imports torch; versions are read from the installed packages' files.
+Invariant: nothing here imports torch; versions are read from the installed packages' files, and
+what cannot be known is "none", never guessed.
 """
 
 from __future__ import annotations
@@ -11,23 +10,15 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import metadata, util
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-from casinductor.inductor.gpu import CPU, UNKNOWN, device
-
-#: What an artifact demands: a field of the fingerprint and its value (``flags``: a list).
-Requirement = dict[str, "str | list[str]"]
-
-#: The words for a worker that has no device, or does not know which.
-NO_DEVICE = ("none", "unsure")
-
-_COMMON = ("torch", "triton", "accelerator", "python", "platform")
-_MACHINE_CODE = ("libc", "isa", "flags")
+from casinductor.families.table import PACKAGES
+from casinductor.inductor.driver import driver_version
+from casinductor.inductor.gpu import CPU, UNKNOWN, device, visible_devices
 
 # Flags of /proc/cpuinfo that GCC and Clang turn into instructions under -march=native; the rest
 # (power management, virtualization, mitigations) varies by kernel without meaning to code.
@@ -45,7 +36,10 @@ class Fingerprint:
 
     ``accelerator`` is the CUDA or ROCm release torch was built with, ``device`` the GPU's full
     name (``none`` without one, ``unsure`` where it may be another one), ``isa`` the vector
-    instructions torch would choose, ``flags`` the processor's flags that a compiler uses.
+    instructions torch would choose, ``flags`` the processor's flags that a compiler uses,
+    ``driver`` the GPU driver's version, ``devices`` how many GPUs are visible, ``packages`` names
+    and versions of what families demand, ``roots`` where families lie (``family=path``), ``tag``
+    what the user calls the files of a directory of no family.
     """
 
     torch: str
@@ -57,60 +51,39 @@ class Fingerprint:
     device: str
     isa: str
     flags: tuple[str, ...]
+    driver: str = "none"
+    devices: int = 0
+    packages: tuple[str, ...] = ()
+    roots: tuple[str, ...] = ()
+    tag: str = ""
 
     def as_dict(self) -> dict[str, str | list[str]]:
-        """For a manifest: strings, and ``flags`` as a sorted list."""
-        known: dict[str, str | list[str]] = dict(vars(self))
-        known["flags"] = list(self.flags)
+        """For a manifest: strings, and lists of them."""
+        known: dict[str, str | list[str]] = {}
+        for name, value in vars(self).items():
+            known[name] = list(value) if isinstance(value, tuple) else str(value)
         return known
+
+    def told(self) -> dict[str, str | list[str]]:
+        """For people: as a record keeps it, without what is empty and where this worker's families
+        lie.
+        """
+        told = self.as_dict()
+        del told["roots"]
+        for name in ("driver", "devices", "packages", "tag"):
+            if told[name] in ("none", "0", "", []):
+                del told[name]
+        return told
 
 
 def worker_fingerprint() -> Fingerprint:
     """The fingerprint of this process. Cheap after the first call; never imports torch."""
-    return replace(_installed(), isa=_vector_isa(_installed().flags), device=_device())
-
-
-def requirement(
-    fingerprint: Fingerprint, *, machine_code: bool, device: str | None, on_device: bool
-) -> Requirement:
-    """What an artifact made under ``fingerprint`` demands of the worker that loads it.
-
-    ``machine_code``: it is, or compiles, code for the CPU. ``on_device``: it is for a GPU, whose
-    name is ``device`` where the artifact says so, else the producer's.
-    """
-    known = fingerprint.as_dict()
-    names = _COMMON + (_MACHINE_CODE if machine_code else ())
-    demands: Requirement = {name: known[name] for name in names}
-    gpu = device or (fingerprint.device if on_device else None)
-    if gpu and gpu not in NO_DEVICE:
-        demands["device"] = gpu
-    return demands
-
-
-def refusal(demands: Mapping[str, object], worker: Fingerprint) -> str | None:
-    """Why this worker may not load an artifact with these demands, or None when it may.
-
-    A device's name is compared only where this worker has a device and knows which: without one
-    nothing runs, and torch's key holds the name too.
-    """
-    known: dict[str, str | list[str]] = worker.as_dict()
-    order = list(known)
-    for name, wanted in sorted(
-        demands.items(), key=lambda item: order.index(item[0]) if item[0] in known else -1
-    ):
-        have = known.get(name)
-        if have is None:
-            return f"it demands {name!r}, which this version does not know"
-        if name == "flags":
-            missing = set(wanted if isinstance(wanted, list) else ["?"]) - set(have)
-            if missing:
-                return f"its code uses CPU flags missing here: {' '.join(sorted(missing)[:8])}"
-        elif wanted != have and not (name == "device" and have in NO_DEVICE):
-            return f"made for {_LABEL.get(name, name)} {wanted}, this worker has {have}"
-    return None
-
-
-_LABEL = {"isa": "vector ISA", "torch": "torch", "python": "Python ABI", "device": "device"}
+    return replace(
+        _installed(),
+        isa=_vector_isa(_installed().flags),
+        device=_device(),
+        devices=visible_devices(),
+    )
 
 
 @lru_cache(maxsize=1)
@@ -127,6 +100,12 @@ def _installed() -> Fingerprint:
         device="none",
         isa="",
         flags=_cpu_flags(),
+        driver=driver_version(),
+        packages=tuple(
+            f"{name} {version}"
+            for name in PACKAGES
+            if (version := _package_version(name)) != "none"
+        ),
     )
 
 

@@ -61,6 +61,21 @@ def device() -> Device:
     return _from_driver(tuple(os.environ.get(name) for name in (*VISIBLE, "CUDA_DEVICE_ORDER")))
 
 
+def visible_devices() -> int:
+    """How many GPUs this process may see; 0 without one."""
+    limits = [value for name in VISIBLE if (value := os.environ.get(name)) is not None]
+    count = _board_count()
+    if not limits or not count:
+        return count
+    named = [part for part in limits[0].split(",") if part.strip()]
+    return min(len(named), max(count, 1)) if _first_visible(limits) else 0
+
+
+@lru_cache(maxsize=1)
+def _board_count() -> int:
+    return len(boards())
+
+
 def short_name(name: str) -> str:
     """A full device name as one path-safe word; ``UNKNOWN`` when nothing is left of it."""
     part = _SLICE.search(name)

@@ -9,19 +9,20 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 
+from casinductor.families.place import Kind, entry_key
 from casinductor.inductor.directory import Unstable, Walk, read_stable
 from casinductor.inductor.entries import Entry, read_entry
-from casinductor.inductor.layout import Kind, entry_key
+from casinductor.util.roots import Where
 
 #: The name of a generated file: torch's hash of its text, 51 or 52 characters of base32.
 _STEM = re.compile(rb"c[a-z2-7]{51,52}")
 
 
 class Graphs:
-    """The fxgraph entries below ``root`` that ``walk`` found."""
+    """The fxgraph entries in the directories ``where`` that ``walk`` found."""
 
-    def __init__(self, root: str, walk: Walk) -> None:
-        self._root = root
+    def __init__(self, where: Where, walk: Walk) -> None:
+        self._where = where
         self._walk = walk
         self._known: dict[str, Entry] = {}  # by path
         self._by_key: dict[str, list[str]] = {}
@@ -47,7 +48,7 @@ class Graphs:
         for paths in self._by_key.values():
             for path in paths:
                 with suppress(Unstable):
-                    data = read_stable(self._root, self._walk.files[path])
+                    data = read_stable(self._where, self._walk.files[path])
                     found.update(stem.decode() for stem in _STEM.findall(data))
         return found
 
@@ -59,7 +60,7 @@ class Graphs:
     def _entry(self, path: str) -> Entry:
         if path not in self._known:
             try:
-                data = read_stable(self._root, self._walk.files[path])
+                data = read_stable(self._where, self._walk.files[path])
                 self._known[path] = read_entry(Kind.FXGRAPH.value, entry_key(path), data)
             except Unstable:
                 self._known[path] = Entry(Kind.FXGRAPH.value, entry_key(path), compiles_cpp=True)

@@ -11,6 +11,7 @@ import subprocess
 from dataclasses import replace
 
 from casinductor.errors import InvalidName
+from casinductor.families.table import PACKAGES
 from casinductor.inductor.fingerprint import Fingerprint, parse_version, worker_fingerprint
 
 _SECONDS = 60.0
@@ -35,7 +36,14 @@ for name in ("triton", "pytorch-triton", "pytorch-triton-rocm", "triton-rocm"):
 tag = EXTENSION_SUFFIXES[0].split(".")[1] if EXTENSION_SUFFIXES else ""
 python = tag if tag not in ("", "so") else str(sys.implementation.cache_tag)
 libc = "-".join(platform.libc_ver()) if sys.platform == "linux" else platform.release()
-print(json.dumps({"version": text, "triton": triton, "python": python, "libc": libc}))
+found = []
+for name in PACKAGES:
+    try:
+        found.append(name + " " + metadata.version(name))
+    except metadata.PackageNotFoundError:
+        pass
+told = {"version": text, "triton": triton, "python": python, "libc": libc, "packages": found}
+print(json.dumps(told))
 """
 
 
@@ -45,8 +53,9 @@ def fingerprint_of(python: str) -> Fingerprint:
     Raises :class:`InvalidName` where it cannot be run or has no torch.
     """
     try:
+        program = f"PACKAGES = {PACKAGES!r}\n{_ASK}"
         done = subprocess.run(
-            [python, "-c", _ASK], capture_output=True, text=True, timeout=_SECONDS, check=True
+            [python, "-c", program], capture_output=True, text=True, timeout=_SECONDS, check=True
         )
         told = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
@@ -61,4 +70,5 @@ def fingerprint_of(python: str) -> Fingerprint:
         triton=told["triton"],
         python=told["python"],
         libc=told["libc"],
+        packages=tuple(map(str, told["packages"])),
     )

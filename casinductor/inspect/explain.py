@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from casinductor.errors import CacheNotFound
-from casinductor.inductor.layout import Kind
+from casinductor.families.place import Kind
 from casinductor.inspect.causes import Cause, merge_causes
 from casinductor.inspect.facts import Facts
 from casinductor.inspect.graphs import Graph, of_view

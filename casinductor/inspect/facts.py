@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from casinductor.errors import CasinductorError
+from casinductor.families.place import ENTRY_KINDS, Kind, entry_key
 from casinductor.inductor.components import pack
 from casinductor.inductor.description import Description, describe, kernel_name
 from casinductor.inductor.kernels import TELLING, triton_kernel, tuning
-from casinductor.inductor.layout import ENTRY_KINDS, Kind, entry_key
 from casinductor.store.format.frame import blake3_digest
 from casinductor.store.format.names import CacheId
 from casinductor.store.index.blobs import chunks

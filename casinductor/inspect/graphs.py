@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from casinductor.errors import LocalDirectory
+from casinductor.families.place import Kind, entry_key
 from casinductor.inductor.components import Component, unpack
 from casinductor.inductor.description import describe
 from casinductor.inductor.differences import Named, by_name
 from casinductor.inductor.directory import Unstable, read_stable, walk
-from casinductor.inductor.layout import Kind, entry_key
 from casinductor.inspect.facts import Facts
 from casinductor.inspect.view import View
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from casinductor.errors import CacheNotFound, Damaged, InvalidName
+from casinductor.families.place import ENTRY_KINDS, Kind, entry_key
 from casinductor.inductor.components import unpack
 from casinductor.inductor.description import Description, describe
-from casinductor.inductor.layout import ENTRY_KINDS, Kind, entry_key
 from casinductor.inspect.facts import MAX_ENTRY, Facts
 from casinductor.inspect.graphs import Graph, of_view
 from casinductor.inspect.tables import KERNEL_KINDS, kernel_rows

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from casinductor.errors import CasinductorError, StoreReadOnly, StoreUnavailable
-from casinductor.inductor.fingerprint import refusal, worker_fingerprint
+from casinductor.inductor.fingerprint import worker_fingerprint
+from casinductor.inductor.requirements import refusal
 from casinductor.inspect.checkup import Checkup, ok
 from casinductor.store.backends.filesystem import FilesystemBackend
 from casinductor.store.format import names

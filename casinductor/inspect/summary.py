@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from casinductor.errors import CasinductorError
-from casinductor.inductor.layout import Kind
+from casinductor.families.place import Kind
 from casinductor.inspect.explain import explain_run
 from casinductor.inspect.facts import Facts
 from casinductor.inspect.tables import GraphRow, graph_rows, kernel_rows

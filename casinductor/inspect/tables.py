@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from casinductor.inductor.layout import ENTRY_KINDS, Kind
+from casinductor.families.place import ENTRY_KINDS, Kind
 from casinductor.inspect.facts import Facts, cpp_source
 from casinductor.inspect.view import Item, View
 from casinductor.store.format.frame import blake3_digest

@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from casinductor.families.place import Kind, last_part
+from casinductor.families.table import family_of
 from casinductor.inductor.directory import Found, Unstable, Walk, read_stable
 from casinductor.inductor.graphs import Graphs
 from casinductor.inductor.kernels import torch_folders
-from casinductor.inductor.layout import Kind
 from casinductor.inductor.relations import Relations
 from casinductor.reports.transfer import RestoreReport
 from casinductor.reports.warmup import Rebuilt
@@ -65,21 +66,38 @@ class KernelWatch:
         ]
         known = self._walk.files
         owned = {known[path].place.group for path in expected if path in known}
+        owned |= {group for group in folders if family_of(group) is not None}  # no graph's
         rebuilt += [Rebuilt(g, "triton", *self._why_lost()) for g in sorted(folders - owned)]
         rebuilt += [
             Rebuilt(path, "best_config", *self._why_tuned()) for path in sorted(tunings - expected)
         ]
-        return Built(len(libraries) + len(folders), len(tunings), rebuilt)
+        others = self._of_other_compilers()
+        own = self._snapshot.own
+        rebuilt += [
+            Rebuilt(group, kind.value, "it was restored, and its program built it anew", "gone")
+            for (group, kind), paths in sorted(others.items())
+            if own & paths
+        ]
+        return Built(len(libraries) + len(folders) + len(others), len(tunings), rebuilt)
+
+    def _of_other_compilers(self) -> dict[tuple[str, Kind], set[str]]:
+        """The new paths of each group that a compiler other than torch's and Triton's made."""
+        found: dict[tuple[str, Kind], set[str]] = {}
+        for kind in (Kind.KERNEL, Kind.BUILD):
+            for path in self._paths(kind):
+                found.setdefault((self._new[path].place.group, kind), set()).add(path)
+        return found
 
     def _paths(self, kind: Kind) -> list[str]:
         return [path for path, file in self._new.items() if file.place.kind is kind]
 
     def _expected(self, compiled: set[str]) -> set[str]:
         """What the graphs that missed, or that torch does not cache, account for."""
-        graphs = self._paths(Kind.FXGRAPH)
+        holding = (Kind.FXGRAPH, Kind.AOTAUTOGRAD, Kind.MODEL)
+        graphs = [path for kind in holding for path in self._paths(kind)]
         expected: set[str] = set()
         if graphs:
-            expected = Relations(self._snapshot.root, self._walk).relied_on(graphs)
+            expected = Relations(self._snapshot.where, self._walk).relied_on(graphs)
         return expected | compiled | set(self._new) if self._bypassed else expected
 
     def _built_folders(self) -> set[str]:
@@ -92,8 +110,8 @@ class KernelWatch:
         if len(folders) == self._emitted:
             return set()  # by torch's count, bundles account for all
         old = Walk({p: f for p, f in self._walk.files.items() if p not in self._new})
-        bundled = Graphs(self._snapshot.root, old).bundled()
-        return {group for group in folders if group.rpartition("/")[2] not in bundled}
+        bundled = Graphs(self._snapshot.where, old).bundled()
+        return {group for group in folders if last_part(group) not in bundled}
 
     def _why_library(self, path: str) -> tuple[str, str]:
         """Why a library was compiled although every graph hit, from the headers that went in."""
@@ -124,7 +142,7 @@ class KernelWatch:
         """Where torch's headers lay, from the first library that tells."""
         for path in paths:
             with suppress(Unstable):
-                data = read_stable(self._snapshot.root, self._walk.files[path])
+                data = read_stable(self._snapshot.where, self._walk.files[path])
                 if folders := torch_folders(data):
                     return folders
         return set()

@@ -16,17 +16,18 @@ from collections.abc import Iterable
 from contextlib import suppress
 from glob import glob
 
+from casinductor.families.place import ENTRY_KINDS, Kind, entry_key
 from casinductor.inductor import counters
 from casinductor.inductor.directory import Found, Unstable, Walk, read_stable
 from casinductor.inductor.entries import Entry, read_entry
 from casinductor.inductor.fingerprint import Fingerprint
 from casinductor.inductor.flags import switched_off
-from casinductor.inductor.layout import ENTRY_KINDS, entry_key
 from casinductor.inductor.trace import TRACE, Event, saved_ns
 from casinductor.observe.kernels import KernelWatch
 from casinductor.observe.usage import usage, was_read
 from casinductor.reports.transfer import RestoreReport
 from casinductor.reports.warmup import Happened, WarmupReport
+from casinductor.util.roots import Where
 from casinductor.worker.snapshot import Snapshot
 
 _KEPT_EVENTS = 1024
@@ -105,8 +106,9 @@ class Observation:
         if report.worker["compiler"] == "":
             report.notes.append("no C++ compiler in PATH")
         self._add_usage(report, walk, new)
-        entries_read = any(walk.files[path].place.kind in ENTRY_KINDS for path in report.read)
-        report.elsewhere = not any(graphs.values()) and bool(report.new_entries or entries_read)
+        telling = (*ENTRY_KINDS, Kind.MODEL, Kind.CPP)
+        heard = any(walk.files[path].place.kind in telling for path in report.read)
+        report.elsewhere = not any(graphs.values()) and bool(report.new_entries or heard)
         self._add_kernels(report, walk, new, counted, events)
         self._add_seconds(report, walk, new, events)
         return report
@@ -154,17 +156,17 @@ class Observation:
             report.saved_seconds = _seconds(self._entries(read))
 
     def _entries(self, files: Iterable[Found]) -> list[Entry]:
-        return [_entry(self._snapshot.root, file) for file in files]
+        return [_entry(self._snapshot.where, file) for file in files]
 
 
 def _entry_files(files: dict[str, Found]) -> list[Found]:
     return [file for file in files.values() if file.place.kind in ENTRY_KINDS]
 
 
-def _entry(root: str, file: Found) -> Entry:
+def _entry(where: Where, file: Found) -> Entry:
     kind, key = str(file.place.kind and file.place.kind.value), entry_key(file.path)
     try:
-        return read_entry(kind, key, read_stable(root, file))
+        return read_entry(kind, key, read_stable(where, file))
     except Unstable:
         return Entry(kind, key, reason="it was being written")
 
@@ -222,5 +224,5 @@ def _worker(fingerprint: Fingerprint, snapshot: Snapshot) -> dict[str, object]:
         "pid": os.getpid(),
         "prefix": sys.prefix,
         "compiler": compiler or ("" if needed else None),
-        "fingerprint": fingerprint.as_dict(),
+        "fingerprint": fingerprint.told(),
     }

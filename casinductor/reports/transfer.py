@@ -49,6 +49,8 @@ class RestoreReport:
     """Bytes written to the local directory."""
     refused: dict[str, int] = field(default_factory=dict)
     """How many groups this worker may not load, by reason."""
+    elsewhere: dict[str, int] = field(default_factory=dict)
+    """How many groups of families without a directory here were left out, by family."""
     lost: int = 0
     """Groups whose blobs are missing or damaged in the store."""
     damage: list[str] = field(default_factory=list)
@@ -88,6 +90,8 @@ class RestoreReport:
             )
         for reason, count in self.refused.items():
             text += f"; {counted(count, 'group')} refused: {reason}"
+        for family, count in self.elsewhere.items():
+            text += f"; {counted(count, 'group')} of family {family} left out (--family {family})"
         if self.lost:
             text += f"; {counted(self.lost, 'group')} lost to damage"
         return "; ".join([text, *self.notes, *self.damage])

@@ -180,7 +180,8 @@ def not_shared(paths: list[str], count: int) -> str:
     """That ``count`` files are of no known kind, among them ``paths``: a new torch, a new file."""
     named = ", ".join(paths[:3]) + (", …" if count > 3 else "")
     verb = "is" if count == 1 else "are"
-    return f"{counted(count, 'file')} of no known kind {verb} not shared: {named}"
+    what = f"{counted(count, 'file')} of no known kind {verb} not shared"
+    return f"{what} (docs/families.md): {named}"
 
 
 def split(contents: bytes) -> list[str]:

@@ -11,12 +11,13 @@ import os
 import time
 from contextlib import suppress
 
-from casinductor.inductor import triton
+from casinductor.families import forms
+from casinductor.families.place import REWRITTEN, WHOLE_KINDS
 from casinductor.inductor.directory import Found, Unstable, Walk, read_stable, stamp
-from casinductor.inductor.layout import REWRITTEN, Kind
 from casinductor.restore.plan import Task
 from casinductor.store.format.frame import blake3_digest
 from casinductor.store.index.groups import File, Version
+from casinductor.util.roots import Where, locate, roots_of
 from casinductor.worker.ownership import StampTuple, read_records
 
 #: What was read within this hour may have been read by another worker that still counts on it.
@@ -24,18 +25,18 @@ _LATELY_NS = 3_600 * 10**9
 
 
 class LocalFiles:
-    """The files below ``root`` and the content they were verified to have, by path.
+    """The files of the directories ``where`` and the content they were verified to have, by path.
 
     ``kept`` counts files that differ from the cache's but are this worker's own and better;
     ``restamped`` says that access times were set back.
     """
 
-    def __init__(self, root: str) -> None:
-        self.root = root
+    def __init__(self, where: Where) -> None:
+        self.where = where
         self.verified: dict[str, tuple[StampTuple, bytes]] = {}
         self.kept = 0
         self.restamped = False
-        for record in read_records(root).values():
+        for record in read_records(roots_of(where).main).values():
             self.verified.update(record.files)
 
     def lacking(self, tasks: list[Task], walk: Walk) -> list[Task]:
@@ -44,9 +45,9 @@ class LocalFiles:
         return [Task(version, files) for version, files in found if files]
 
     def _lacking(self, task: Task, walk: Walk) -> list[File]:
-        """A Triton directory whole or not at all, others file by file."""
+        """What is written whole or not at all, others file by file."""
         lacking = [file for file in task.wanted if not self._has(file, task.version, walk)]
-        return task.wanted if lacking and task.version.kind == Kind.TRITON.value else lacking
+        return task.wanted if lacking and task.version.kind in WHOLE_KINDS else lacking
 
     def _has(self, file: File, version: Version, walk: Walk) -> bool:
         found = walk.files.get(file.path)
@@ -69,10 +70,10 @@ class LocalFiles:
     def _content(self, found: Found) -> bytes:
         """A local file in the form it is stored in; unreadable or changing counts as empty."""
         try:
-            data = read_stable(self.root, found)
+            data = read_stable(self.where, found)
         except Unstable:
             return b""
-        return triton.portable(found.path, data) if triton.is_group_file(found.path) else data
+        return forms.portable(found.path, data)
 
     def _forget_reads(self, found: Found, digest: bytes) -> None:
         """Set an old access time back, so that a read by this worker shows; what was read lately
@@ -81,7 +82,7 @@ class LocalFiles:
         modified = found.stamp.mtime
         if not modified < found.atime < time.time_ns() - _LATELY_NS:
             return
-        path = os.path.join(self.root, found.path)
+        path = locate(self.where, found.path)
         with suppress(OSError):
             os.utime(path, ns=(modified - 1, modified))
             self.verified[found.path] = (stamp(os.lstat(path)), digest)

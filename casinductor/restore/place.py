@@ -10,16 +10,16 @@ import os
 from collections import defaultdict
 
 from casinductor.deadline import Deadline
+from casinductor.families import forms
 from casinductor.host_cache import HostCache
-from casinductor.inductor import triton
 from casinductor.inductor.directory import stamp
-from casinductor.inductor.layout import Kind
 from casinductor.restore.plan import Task
 from casinductor.store.index.catalog import Catalog
 from casinductor.store.index.groups import File
 from casinductor.store.index.places import Located, Losses, Plan, Unusable
 from casinductor.store.read.fetch import Opened
 from casinductor.store.read.files import Tables
+from casinductor.util.roots import Where, locate
 from casinductor.worker.ownership import StampTuple
 from casinductor.worker.staging import Staged, Staging
 
@@ -44,14 +44,15 @@ class Targets:
 
 
 class Placement:
-    """The files of ``tasks`` on their way into ``root`` through ``stage``; use once.
+    """The files of ``tasks`` on their way into the directories ``where`` through ``stage``; use
+    once.
 
     ``plan`` says which blobs to fetch from where; ``bytes_written`` and ``groups`` count what was
     placed.
     """
 
-    def __init__(self, root: str, stage: Staging, tasks: list[Task], host: HostCache) -> None:
-        self.root = root
+    def __init__(self, where: Where, stage: Staging, tasks: list[Task], host: HostCache) -> None:
+        self.where = where
         self.plan: Plan = defaultdict(list)
         self.bytes_written = 0
         self.groups = 0
@@ -80,9 +81,9 @@ class Placement:
 
     def _announce(self, task: Task, file: File) -> Staged | None:
         """Stage a file; None if the host's directory had it, so that nothing is to be fetched."""
-        whole = task.version.kind == Kind.TRITON.value
-        folder = file.path.rpartition("/")[0] if whole else None
-        staged = self._stage.add(file.path, file.mode, task.version.rank, file.size, folder)
+        staged = self._stage.add(
+            file.path, file.mode, task.version.rank, file.size, task.folder, dated=task.dated
+        )
         if self._host.supply(self._stage, staged, file):
             return None
         self._fetched.append((staged, file))
@@ -123,8 +124,9 @@ class Placement:
                     self.bytes_written += size
 
     def _write_whole(self, staged: Staged, data: memoryview) -> int:
-        if triton.is_group_file(staged.path):
-            data = memoryview(triton.localize(staged.path, bytes(data), self.root))
+        if forms.has_form(staged.path):
+            root, moment = self._stage.root_of(staged.path), self._stage.moment
+            data = memoryview(forms.localize(staged.path, bytes(data), root, moment))
         self._stage.write(staged, data)
         return len(data)
 
@@ -147,7 +149,7 @@ class Placement:
         placed = self._stage.commit(set(hashes), deadline)
         return {
             staged.path: (
-                stamp(os.lstat(os.path.join(self.root, staged.path))),
+                stamp(os.lstat(locate(self.where, staged.path))),
                 hashes[staged.path],
             )
             for staged in placed

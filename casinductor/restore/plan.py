@@ -9,15 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from casinductor.errors import HostilePath
-from casinductor.inductor.fingerprint import Fingerprint, refusal
-from casinductor.inductor.layout import classify, shared
-from casinductor.store.format.names import CacheId
+from casinductor.families.place import WHOLE_KINDS, Kind, shared
+from casinductor.families.table import INDUCTOR, classify
+from casinductor.inductor.requirements import refusal
+from casinductor.job import Job
 from casinductor.store.format.paths import check_mode, check_path
 from casinductor.store.index.catalog import Catalog
 from casinductor.store.index.groups import File, Version
 from casinductor.store.index.places import Unusable
 from casinductor.store.index.union import Union, resolve, versions
 from casinductor.store.read.health import lost_versions
+from casinductor.util.roots import MARK, split
 
 
 @dataclass
@@ -26,6 +28,21 @@ class Task:
 
     version: Version
     wanted: list[File]
+
+    @property
+    def folder(self) -> str | None:
+        """The folder that is put in place at once, so that files of two versions never mix: the one
+        that the group is named by, if that holds all of it.
+        """
+        if self.version.kind not in WHOLE_KINDS:
+            return None
+        folders = {file.path.rpartition("/")[0] for file in self.wanted}
+        return self.version.id if folders == {self.version.id} else None
+
+    @property
+    def dated(self) -> bool:
+        """Whether all files get one time, as what built them compares nothing else."""
+        return self.version.kind == Kind.BUILD.value
 
 
 @dataclass
@@ -41,22 +58,29 @@ class Wanted:
     refused: dict[str, int] = field(default_factory=dict)
     lost: int = 0
     empty: bool = False  # no manifest says anything
+    elsewhere: dict[str, int] = field(default_factory=dict)  # groups of families left out
 
 
-def wanted_of(
-    catalog: Catalog, cache: CacheId, worker: Fingerprint, unusable: Unusable, *, needed: bool
-) -> Wanted:
-    """Resolve what ``worker`` may load; ``needed``: only files that a cache hit reads."""
+def wanted_of(catalog: Catalog, job: Job, unusable: Unusable, *, needed: bool) -> Wanted:
+    """Resolve what the job's worker may load of families that have a root there; ``needed``: only
+    files that a cache hit reads.
+    """
+    worker, roots = job.worker, job.roots
 
     def judge(demands: dict[str, object]) -> str | None:
         return refusal(demands, worker)
 
     with catalog.reading():
-        everything = versions(catalog, cache)
-        lost = lost_versions(catalog, everything, unusable)
-        union = resolve((v for v in everything if v.row not in lost), judge)
-        whole = resolve(everything, judge) if lost else union
+        everything = versions(catalog, job.cache)
+        here = [v for v in everything if roots.holds(v.id)]
+        lost = lost_versions(catalog, here, unusable)
+        union = resolve((v for v in here if v.row not in lost), judge)
+        whole = resolve(here, judge) if lost else union
         result = Wanted(union, catalog.groups.paths(union.groups.values()), empty=not everything)
+        for version in everything:
+            if not roots.holds(version.id):
+                name = split(version.id)[0].removesuffix(MARK) or INDUCTOR
+                result.elsewhere[name] = result.elsewhere.get(name, 0) + 1
         result.lost = len(whole.groups.keys() - union.groups.keys())
         result.refused = {
             why: len({version.id for version in those}) for why, those in union.refused.items()

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from casinductor.errors import Damaged
+from casinductor.families.place import Kind
 from casinductor.host_cache import HostCache
 from casinductor.inductor.directory import walk
 from casinductor.inductor.gpu import device
-from casinductor.inductor.layout import Kind
 from casinductor.job import Job
 from casinductor.reports.transfer import RestoreReport
 from casinductor.restore.local import LocalFiles
@@ -68,7 +68,7 @@ class Restoration:
         if job.worker.device == "unsure":
             self.report.notes.append(f"devices were not compared: {device().doubt}")
         noted = start_background(self._note_use, store.backend.parallel)
-        local = LocalFiles(job.root)
+        local = LocalFiles(job.roots)
         wanted = self._materialize(wanted, local)
         self._finish(wanted.union)
         noted(job.deadline.remaining())
@@ -94,16 +94,13 @@ class Restoration:
         if self.unusable:
             self.store.catalog.index_blobs()  # a lost blob may lie elsewhere
         wanted = wanted_of(
-            self.store.catalog,
-            self.job.cache,
-            self.job.worker,
-            self.unusable,
-            needed=self.mode == "needed",
+            self.store.catalog, self.job, self.unusable, needed=self.mode == "needed"
         )
         report = self.report
         report.lost, report.refused = wanted.lost, wanted.refused
         report.groups = len(wanted.tasks)
         report.files = sum(len(task.wanted) for task in wanted.tasks)
+        report.elsewhere = wanted.elsewhere
         return wanted
 
     def _materialize(self, wanted: Wanted, local: LocalFiles) -> Wanted:
@@ -125,13 +122,13 @@ class Restoration:
 
     def _place(self, tasks: list[Task], local: LocalFiles) -> Losses:
         """Write what the local directory lacks of ``tasks``; return what could not be had."""
-        lacking, losses = local.lacking(tasks, walk(self.job.root)), Losses()
+        lacking, losses = local.lacking(tasks, walk(self.job.roots)), Losses()
         self.report.files_kept = local.kept
         if not lacking:
             return losses
-        with staging(self.job.root) as stage:
+        with staging(self.job.roots) as stage:
             self.store.catalog.save_in_background()
-            placement = Placement(self.job.root, stage, lacking, self.host)
+            placement = Placement(self.job.roots, stage, lacking, self.host)
             placement.prepare(self.store.catalog, self.unusable, losses)
             stage.make_room()
             if not placement.plan:

@@ -15,9 +15,10 @@ import zlib
 
 from casinductor.deadline import Deadline
 from casinductor.errors import CasinductorError, Damaged, HostilePath, ObjectMissing
-from casinductor.inductor import triton
+from casinductor.families import group_files
+from casinductor.families.inductor import classify, complete
+from casinductor.families.place import RANK, Place, shareable_mode, shared
 from casinductor.inductor.directory import Unstable, Walk, read_stable, walk
-from casinductor.inductor.layout import RANK, Place, classify, complete, shareable_mode, shared
 from casinductor.reports.transfer import RestoreReport
 from casinductor.restore.run import Restored
 from casinductor.store.backend import Backend
@@ -133,8 +134,8 @@ def _extract(
         data = member.read(info.file_size + 1)
     if len(data) != info.file_size:
         raise Damaged(f"member {path[:80]!r} has another size than the zip says")
-    if triton.is_group_file(path):
-        data = triton.localize(path, triton.portable(path, data), root)
+    if group_files.is_group_file(path):
+        data = group_files.localize(path, group_files.portable(path, data), root)
     folder = place.group if place.kind is not None and place.kind.value == "triton" else None
     rank = RANK[place.kind] if place.kind is not None else 0
     stage.write(stage.add(path, _mode(info), rank, info.file_size, folder), data)
@@ -144,7 +145,7 @@ def _has(local: Walk, root: str, info: zipfile.ZipInfo, path: str) -> bool:
     found = local.files.get(path)
     if found is None:
         return False
-    if triton.is_group_file(path):
+    if group_files.is_group_file(path):
         return True  # placed with its siblings, its paths made local
     if found.stamp.size != info.file_size:
         return False

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from casinductor.inductor import triton
+from casinductor.families import forms, group_files, ninja_files
+from casinductor.families.inductor import complete
+from casinductor.families.place import ENTRY_KINDS, RANK, Kind
 from casinductor.inductor.directory import Found, Unstable, Walk, read_stable
-from casinductor.inductor.layout import ENTRY_KINDS, RANK, Kind, complete
 from casinductor.store.index.union import Union
+from casinductor.util.roots import Where
 from casinductor.worker.snapshot import Snapshot
 
 #: Entries are read before the Triton folders, as they say which of those they bundle.
@@ -63,7 +65,7 @@ class Lookup:
     ``union`` with the group ids of its entries by path.
     """
 
-    root: str
+    where: Where
     walk: Walk
     snapshot: Snapshot | None
     union: Union
@@ -84,7 +86,7 @@ def find_candidates(touched: dict[str, bool], lookup: Lookup) -> Candidates:
         candidate = _lacked(lookup.entry_ids.get(name, name), kind, files, touched, lookup, result)
         if candidate is None:
             continue
-        if _is_whole(candidate, lookup.root):
+        if _is_whole(candidate, lookup.where):
             result.chosen.append(candidate)
         else:
             result.unstable += len(files)
@@ -139,16 +141,25 @@ def _changed(files: tuple[Found, ...], touched: dict[str, bool], snapshot: Snaps
     )
 
 
-def _is_whole(candidate: Candidate, root: str) -> bool:
+def _is_whole(candidate: Candidate, where: Where) -> bool:
     names = {file.path.rpartition("/")[2]: file for file in candidate.files}
     if not complete(candidate.kind, {name: file.mode for name, file in names.items()}):
         return False
-    for file in candidate.files:
-        if triton.is_group_file(file.path):
-            try:
-                data = read_stable(root, file)
-            except Unstable:
-                return False
-            if triton.missing_children(data, set(names)):
-                return False
-    return True
+    try:
+        for file in candidate.files:
+            if group_files.is_group_file(file.path):
+                if group_files.missing_children(read_stable(where, file), set(names)):
+                    return False
+            elif candidate.kind is Kind.BUILD and file.path.endswith(forms.LOG):
+                return _is_built(read_stable(where, file), names)
+    except Unstable:
+        return False
+    return candidate.kind is not Kind.BUILD  # without ninja's log it is not finished
+
+
+def _is_built(log: bytes, names: dict[str, Found]) -> bool:
+    """Whether ninja says of every object and library that it is done."""
+    done = {path.rpartition("/")[2] for path in ninja_files.outputs(log)}
+    made = {name for name in names if name.endswith((".o", ".so"))}
+    libraries = [file.mode for name, file in names.items() if name.endswith(".so")]
+    return made <= done and bool(libraries) and all(mode & 0o100 for mode in libraries)

@@ -6,16 +6,16 @@ the cache nor this sync has one that is equal by key and guards.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from casinductor.inductor import triton
+from casinductor.families import forms
+from casinductor.families.place import ENTRY_KINDS, RANK, Kind, entry_key, shareable_mode
 from casinductor.inductor.directory import Found, Unstable, read_stable
 from casinductor.inductor.entries import Entry, read_entry
-from casinductor.inductor.fingerprint import requirement
 from casinductor.inductor.graphs import Graphs
-from casinductor.inductor.layout import ENTRY_KINDS, RANK, Kind, entry_key, shareable_mode
 from casinductor.job import Job
 from casinductor.store.format.frame import blake3_digest
 from casinductor.store.format.manifest import Artifact, content_of
@@ -23,6 +23,7 @@ from casinductor.store.format.pack import BREAK, Blob
 from casinductor.store.index.union import Union
 from casinductor.store.write.draft import Draft, NewGroup
 from casinductor.sync.candidates import Candidate, Candidates
+from casinductor.sync.demands import NotShareable, Traits, demands
 from casinductor.sync.pieces import about, cut
 
 
@@ -32,6 +33,7 @@ class _Read:
 
     id: str
     entry: Entry | None = None
+    traits: Traits = field(default_factory=Traits)
     artifacts: list[Artifact] = field(default_factory=list)
     hashes: list[tuple[str, int, bytes]] = field(default_factory=list)
     dropped: bool = False
@@ -41,7 +43,7 @@ class _Read:
 class ReadCounts:
     """Groups found ``equivalent`` once read, in manifests (catalog rows) ``relied``; ``unstable``
     files changed while they were read; ``opaque`` entries could not be read; ``bytes_new`` of blobs
-    were handed out.
+    were handed out; ``kept_back``: groups that no other worker may load, by reason.
     """
 
     equivalent: int = 0
@@ -49,6 +51,7 @@ class ReadCounts:
     opaque: int = 0
     bytes_new: int = 0
     relied: set[int] = field(default_factory=set)
+    kept_back: Counter[str] = field(default_factory=Counter)
 
 
 class CandidateReader:
@@ -87,30 +90,33 @@ class CandidateReader:
 
     def groups(self) -> list[NewGroup]:
         """The groups that are new, once all blobs were handed out."""
-        return [
-            self._group(candidate, read)
-            for candidate, read in self._read
-            if read.artifacts
-            and not read.dropped
-            and content_of(read.hashes) not in candidate.replaces  # it may only have been touched
-        ]
+        found = []
+        for candidate, read in self._read:
+            touched_only = content_of(read.hashes) in candidate.replaces
+            if not read.artifacts or read.dropped or touched_only:
+                continue
+            try:
+                found.append(self._group(candidate, read))
+            except NotShareable as error:
+                self.counts.kept_back[str(error)] += 1
+        return found
 
     def _needed(self, candidate: Candidate, file: Found) -> bool:
         if candidate.kind is not Kind.TRITON:
             return file.place.needed
-        return candidate.id.rpartition("/")[2] not in self._graphs.bundled()
+        return file.place.name not in self._graphs.bundled()
 
     def _file(
         self, candidate: Candidate, read: _Read, file: Found, *, needed: bool
     ) -> Iterator[Blob]:
         try:
-            data = read_stable(self._job.root, file)
+            data = read_stable(self._job.roots, file)
         except Unstable:
             read.dropped = True
             self.counts.unstable += len(candidate.files)
             return
-        if triton.is_group_file(file.path):
-            data = triton.portable(file.path, data)
+        read.traits.learn(candidate.kind, file.path, data)
+        data = forms.portable(file.path, data)
         cuts: list[int] = []
         if candidate.kind in ENTRY_KINDS:
             read.entry = self._entry(candidate, read, file, data)
@@ -138,7 +144,7 @@ class CandidateReader:
             self.counts.opaque += 1
         elif not self._keep_equivalent:
             guards = blake3_digest(entry.guards.encode()).hex()[:16]
-            read.id = f"{candidate.kind.value}/{entry.key}#{guards}"
+            read.id = f"{file.place.prefix}{candidate.kind.value}/{entry.key}#{guards}"
         live = self._union.groups.get(read.id)
         if live is not None:
             self.counts.relied.add(live.manifest)
@@ -154,21 +160,16 @@ class CandidateReader:
             candidate.kind.value,
             RANK[candidate.kind],
             content_of(read.hashes),
-            self._demands(candidate.kind, read.entry),
+            self._demands(candidate, read),
             read.artifacts,
             list(candidate.replaces),
             about(read.entry),
         )
 
-    def _demands(self, kind: Kind, entry: Entry | None) -> dict[str, Any]:
-        """What a worker must have to load the group; what cannot be read demands everything."""
-        machine_code, on_device, device = kind is Kind.CPP, False, None
-        if entry is not None and entry.guards is None:
-            machine_code, on_device = True, True
-        elif entry is not None:
-            device, on_device = entry.device, bool(entry.bundled)
-            machine_code = entry.compiles_cpp or any(map(self._graphs.compiles_cpp, entry.fx_keys))
-        worker = self._job.worker
-        return dict(
-            requirement(worker, machine_code=machine_code, device=device, on_device=on_device)
-        )
+    def _demands(self, candidate: Candidate, read: _Read) -> dict[str, Any]:
+        """What a worker must have to load the group."""
+        traits, entry = read.traits, read.entry
+        if entry is not None:
+            names_cpp = any(map(self._graphs.compiles_cpp, entry.fx_keys))
+            traits.learn_entry(entry, names_cpp=names_cpp)
+        return dict(demands(candidate.kind, read.id, traits, self._job))

@@ -7,11 +7,12 @@ workers made it; what is acknowledged is durable and cannot be lost by any other
 from __future__ import annotations
 
 from casinductor.errors import StoreUnavailable
+from casinductor.families.inductor import reads_decisions
+from casinductor.families.place import ENTRY_KINDS, Kind
 from casinductor.inductor.directory import Walk, walk
-from casinductor.inductor.fingerprint import refusal
 from casinductor.inductor.flags import PRECOMPILE, precompiles
 from casinductor.inductor.graphs import Graphs
-from casinductor.inductor.layout import ENTRY_KINDS, Kind, reads_decisions
+from casinductor.inductor.requirements import refusal
 from casinductor.job import Job
 from casinductor.reports.transfer import SyncReport
 from casinductor.store.index.places import NamedPack, Unusable
@@ -62,8 +63,8 @@ class Synchronization:
         self.bypassed = bypassed
         self.report = SyncReport(str(job.cache))
         self.refreshed = Refreshed()
-        self._walk = walk(job.root) if walked is None else walked
-        self._graphs = Graphs(job.root, self._walk)
+        self._walk = walk(job.roots) if walked is None else walked
+        self._graphs = Graphs(job.roots, self._walk)
 
     def run(self) -> tuple[SyncReport, Snapshot | None]:
         """Publish; returns the report and, where there was one, the snapshot as of now.
@@ -83,9 +84,9 @@ class Synchronization:
         report.files_seen, report.junk = found.seen, found.junk
         report.unknown, report.unknown_paths = len(found.unknown), found.unknown[:_NAMED]
         own_record = self.job.record_name(self.store.backend.url)
-        selection = select(self.job.root, found, self.snapshot, own_record, self.announced)
+        selection = select(self.job.roots, found, self.snapshot, own_record, self.announced)
         if self.only_announced:
-            selection = keep_announced(self.job.root, found, selection, self.announced)
+            selection = keep_announced(self.job.roots, found, selection, self.announced)
         report.foreign = selection.foreign
         if not reads_decisions(self.job.worker.torch):
             for path in [p for p, f in found.files.items() if f.place.kind is Kind.DECISIONS]:
@@ -186,13 +187,15 @@ class Synchronization:
             reader.blobs(candidates),
             reader.groups,
             job.root,
-            {"fingerprint": job.worker.as_dict()},
+            {"fingerprint": job.worker.told()},
             relied=lambda: relied_packs(packs, candidates.relied | reader.counts.relied, unusable),
         )
         published = publish(store, job.cache, draft, source)
         self.report.equivalent += reader.counts.equivalent
         self.report.unstable += reader.counts.unstable
         self.report.opaque = reader.counts.opaque
+        for why, count in reader.counts.kept_back.items():
+            self.report.notes.append(f"{counted(count, 'group')} not shared: {why}")
         self.report.bytes_new += reader.counts.bytes_new
         return published, lookup.union
 
@@ -206,7 +209,7 @@ class Synchronization:
             ids = catalog.groups.ids_by_path(cache, [kind.value for kind in ENTRY_KINDS])
             packs = catalog.packs.by_manifest(cache)
         entry_ids = {path: group for path, group in ids.items() if group in union.groups}
-        return Lookup(self.job.root, self._walk, self.snapshot, union, entry_ids), packs
+        return Lookup(self.job.roots, self._walk, self.snapshot, union, entry_ids), packs
 
     def _union(self, unusable: Unusable) -> Union:
         catalog = self.store.catalog
@@ -238,7 +241,7 @@ class Synchronization:
                 union = self._union(unusable)
             group_of = self.store.catalog.groups.paths(union.groups.values())
         contents = {group: v.content for group, v in union.groups.items()}
-        fresh = Snapshot(self.job.root, contents=contents, keeps_atime=self.snapshot.keeps_atime)
+        fresh = Snapshot(self.job.roots, contents=contents, keeps_atime=self.snapshot.keeps_atime)
         fresh.stamps = {path: file.stamp for path, file in self._walk.files.items()}
         fresh.own = set(selection.touched)
         fresh.group_of = group_of

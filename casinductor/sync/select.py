@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from casinductor.families.place import ENTRY_KINDS, Kind, entry_key
 from casinductor.inductor.directory import Found, Walk
-from casinductor.inductor.layout import ENTRY_KINDS, Kind, entry_key
 from casinductor.inductor.relations import Relations
+from casinductor.util.roots import Where, roots_of
 from casinductor.worker.ownership import Ownership, is_owned_by, read_records
 from casinductor.worker.snapshot import Snapshot
 
@@ -26,20 +27,21 @@ class Selection:
 
 
 def select(
-    root: str,
+    where: Where,
     walk: Walk,
     snapshot: Snapshot | None,
     own_record: str,
     announced: frozenset[str] = frozenset(),
 ) -> Selection:
-    """Select from the files that ``walk`` found below ``root``; without a ``snapshot``, all.
+    """Select from the files that ``walk`` found in ``where``; without a ``snapshot``, all.
 
     ``own_record`` names this cache's record of ownership. Entries whose keys torch ``announced``
     were used, whatever access times say: a mount may keep none, and others may set them back.
     """
     if snapshot is None:
         return Selection(dict.fromkeys(walk.files, False))
-    others = [record for name, record in read_records(root).items() if name != own_record]
+    records = read_records(roots_of(where).main)
+    others = [record for name, record in records.items() if name != own_record]
     selection = Selection()
     for path, file in walk.files.items():
         changed = snapshot.changed(path, file)
@@ -48,7 +50,7 @@ def select(
         else:
             selection.foreign += 1
     if selection.foreign:
-        more = _relied_on(root, walk, selection)
+        more = _relied_on(where, walk, selection)
         selection.touched.update(dict.fromkeys(more, False))
         selection.foreign -= len(more)
     return selection
@@ -68,7 +70,7 @@ def _is_announced(file: Found, announced: frozenset[str]) -> bool:
 
 
 def keep_announced(
-    root: str, walk: Walk, selection: Selection, announced: frozenset[str]
+    where: Where, walk: Walk, selection: Selection, announced: frozenset[str]
 ) -> Selection:
     """Of a selection, the entries that torch announced and what they rely on: in a directory that
     others can write, nothing else is known to be torch's.
@@ -79,14 +81,14 @@ def keep_announced(
         if _is_announced(walk.files[path], announced)
     }
     kept = Selection(touched)
-    more = _relied_on(root, walk, kept)
+    more = _relied_on(where, walk, kept)
     kept.touched.update((path, selection.touched.get(path, False)) for path in more)
     kept.foreign = len(walk.files) - len(kept.touched)
     return kept
 
 
-def _relied_on(root: str, walk: Walk, selection: Selection) -> set[str]:
+def _relied_on(where: Where, walk: Walk, selection: Selection) -> set[str]:
     """What the graphs to publish rely on, though another cache brought it."""
     touched = selection.touched
     graphs = [path for path in touched if walk.files[path].place.kind is Kind.FXGRAPH]
-    return Relations(root, walk).relied_on(graphs) - touched.keys()
+    return Relations(where, walk).relied_on(graphs) - touched.keys()

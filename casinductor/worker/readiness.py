@@ -42,6 +42,14 @@ def _create(root: str) -> None:
         os.chmod(root, stat.S_IMODE(os.stat(root).st_mode) & ~0o022)
 
 
+def exposed_folder(root: str) -> str | None:
+    """Whose else an existing directory is; None if it is this user's alone, or not there."""
+    try:
+        return exposed(root) if os.path.lexists(root) else None
+    except OSError as error:
+        return f"{error.strerror or error}: {root}"
+
+
 def exposed(path: str) -> str | None:
     """Whose else a directory is, by owner, mode or a link that somebody else put there; None if it
     is this user's alone.

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from casinductor.util.roots import Where, locate, roots_of
 from casinductor.worker.lock import private_folder
 
 _SECOND = 1_000_000_000
@@ -32,12 +33,17 @@ class Snapshot:
     id, ``group_of``: the same by path; ``keeps_atime``: reads can be seen.
     """
 
-    root: str
+    where: Where
     stamps: dict[str, tuple[int, int, int, int]] = field(default_factory=dict)
     own: set[str] = field(default_factory=set)
     contents: dict[str, bytes] = field(default_factory=dict)
     group_of: dict[str, bytes] = field(default_factory=dict)
     keeps_atime: bool = False
+
+    @property
+    def root(self) -> str:
+        """Torch's directory."""
+        return roots_of(self.where).main
 
     def changed(self, path: str, file: FileLike) -> bool:
         """Whether the file is new, or not the one that lay there.
@@ -55,7 +61,7 @@ class Snapshot:
 
 
 def take_snapshot(
-    root: str,
+    where: Where,
     files: Mapping[str, FileLike],
     own: Mapping[str, bytes],
     contents: dict[str, bytes],
@@ -66,23 +72,23 @@ def take_snapshot(
     Under relatime the kernel then records the first read (mount(8)).
     """
     mine = {path: content for path, content in own.items() if path in files}
-    snapshot = Snapshot(root, own=set(mine), contents=dict(contents), group_of=mine)
+    snapshot = Snapshot(where, own=set(mine), contents=dict(contents), group_of=mine)
     foreign = [path for path in files if path not in mine]
-    snapshot.keeps_atime = keeps_atime(root)
+    snapshot.keeps_atime = keeps_atime(snapshot.root)
     for path, file in files.items():
         snapshot.stamps[path] = file.stamp
     if snapshot.keeps_atime:
         for path in foreign:
             modified = files[path].stamp[1]
             with suppress(OSError):
-                os.utime(os.path.join(root, path), ns=(modified - _SECOND, modified))
+                os.utime(locate(where, path), ns=(modified - _SECOND, modified))
     return snapshot
 
 
-def snapshot_since(root: str, files: Mapping[str, FileLike], since: float) -> Snapshot:
+def snapshot_since(where: Where, files: Mapping[str, FileLike], since: float) -> Snapshot:
     """As if nothing but what is older than ``since`` (Unix time) had lain there."""
     old = {path: file.stamp for path, file in files.items() if file.stamp[1] < since * _SECOND}
-    return Snapshot(root, stamps=old)
+    return Snapshot(where, stamps=old)
 
 
 def keeps_atime(root: str) -> bool:

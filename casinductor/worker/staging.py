@@ -1,6 +1,6 @@
-"""Materializes files in a local directory: written aside, then renamed into place in order.
+"""Materializes files in local directories: written aside, then renamed into place in order.
 
-Invariant: no reader ever sees a partial file, nothing is written outside the directory, through a
+Invariant: no reader ever sees a partial file, nothing is written outside the directories, through a
 link or into another user's folder, and nothing at all appears before :meth:`Staging.commit`.
 """
 
@@ -10,6 +10,7 @@ import os
 import shutil
 import stat
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,17 +18,19 @@ from dataclasses import dataclass
 
 from casinductor.deadline import Deadline
 from casinductor.errors import HostilePath, LocalDirectory
+from casinductor.util.roots import Where, locate, root_of, roots_of, split
 from casinductor.worker import PRIVATE
 from casinductor.worker.lock import private_folder
 
 _MAX_OPEN = 64
+_ABANDONED_SECONDS = 3_600
 #: Files that arrive in parts are gathered in memory up to this many bytes at a time.
 _GATHER_BYTES = 24 << 20
 
 
 @dataclass(eq=False, slots=True)
 class Staged:
-    """A file on its way: final relative path, mode, rank, size, and whether it may be placed."""
+    """A file on its way: final path, mode, rank, size in bytes, and where it is written first."""
 
     path: str
     mode: int
@@ -35,36 +38,64 @@ class Staged:
     size: int
     temporary: str
     folder: str | None = None  # placed by renaming this whole folder
+    dated: bool = False  # gets the time that all files of this staging get
     missing: int = 0  # bytes that have not been written yet
     buffer: bytearray | None = None  # gathers the parts where memory allows
 
 
 class Staging:
-    """A fresh folder inside ``root``'s private one, on the same filesystem as the files' places."""
+    """A fresh folder inside the private one of each root, on the same filesystem as the files'
+    places. ``moment``: the time of all files that are dated, in nanoseconds since 1970.
+    """
 
-    def __init__(self, root: str) -> None:
-        self.root = root
-        self._folder = os.path.join(private_folder(root), f"stage-{os.getpid()}-{id(self):x}")
+    def __init__(self, where: Where) -> None:
+        self.where = where
+        self.moment = time.time_ns()
+        self._areas: dict[str, str] = {}
         self._files: list[Staged] = []
         self._open: OrderedDict[str, int] = OrderedDict()
         self._folders: dict[str, str] = {}
-        self._made = {""}
+        self._made: set[str] = set()
         self._gathering = 0
         self._maker: threading.Thread | None = None
 
-    def add(self, path: str, mode: int, rank: int, size: int, folder: str | None = None) -> Staged:
+    def add(
+        self,
+        path: str,
+        mode: int,
+        rank: int,
+        size: int,
+        folder: str | None = None,
+        *,
+        dated: bool = False,
+    ) -> Staged:
         """Announce a file; with ``folder`` (its parent) it is placed along with its siblings."""
         number = len(self._files)
+        area = self._area(path)
         if folder is None:
-            temporary = f"{self._folder}/{number}"
+            temporary = f"{area}/{number}"
         else:
             if folder not in self._folders:
-                self._folders[folder] = f"{self._folder}/d{len(self._folders)}"
+                self._folders[folder] = f"{area}/d{len(self._folders)}"
                 os.mkdir(self._folders[folder])
-            temporary = f"{self._folders[folder]}/{path.rpartition('/')[2]}"
-        staged = Staged(path, mode, rank, size, temporary, folder, size)
+            temporary = f"{self._folders[folder]}/{os.path.basename(locate(self.where, path))}"
+        staged = Staged(path, mode, rank, size, temporary, folder, dated, size)
         self._files.append(staged)
         return staged
+
+    def root_of(self, path: str) -> str:
+        """The root that a file's path lies below."""
+        return root_of(self.where, path)
+
+    def _area(self, path: str) -> str:
+        """The folder in which files of the path's family are written first."""
+        family = split(path)[0]
+        if family not in self._areas:
+            private = private_folder(self.root_of(path))
+            area = os.path.join(private, f"stage-{os.getpid()}-{id(self):x}")
+            os.mkdir(area)
+            self._areas[family] = area
+        return self._areas[family]
 
     def write(self, staged: Staged, data: bytes | bytearray | memoryview) -> None:
         """Write a whole file at once."""
@@ -130,6 +161,9 @@ class Staging:
         if self._maker is not None:
             self._maker.join()
         chosen = sorted((s for s in self._files if s.path in keep), key=lambda s: (s.rank, s.path))
+        for staged in chosen:
+            if staged.dated:
+                os.utime(staged.temporary, ns=(self.moment, self.moment))
         moved: set[str] = set()
         for staged in chosen:
             deadline.check()
@@ -144,7 +178,8 @@ class Staging:
         self._close()
         if self._maker is not None:
             self._maker.join()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        for area in self._areas.values():
+            shutil.rmtree(area, ignore_errors=True)
 
     def _close(self) -> None:
         while self._open:
@@ -152,7 +187,7 @@ class Staging:
 
     def _place_file(self, staged: Staged) -> None:
         self._make_parents(staged.path)
-        target = os.path.join(self.root, staged.path)
+        target = locate(self.where, staged.path)
         try:
             os.replace(staged.temporary, target)
         except IsADirectoryError:
@@ -161,7 +196,7 @@ class Staging:
 
     def _place_folder(self, folder: str) -> None:
         """Put a whole folder in place at once, so that files of two versions never mix."""
-        target = os.path.join(self.root, folder)
+        target = locate(self.where, folder)
         self._make_parents(folder)
         try:
             os.rename(self._folders[folder], target)
@@ -172,11 +207,12 @@ class Staging:
             os.rename(self._folders[folder], target)
 
     def _make_parents(self, path: str) -> None:
-        parent = path.rpartition("/")[0]
-        if parent in self._made:
-            return
+        family, rest = split(path)
+        parent = family + rest.rpartition("/")[0]
+        if parent == family or parent in self._made:
+            return  # the root itself is there: it holds the staging area
         self._make_parents(parent)
-        full = os.path.join(self.root, parent)
+        full = locate(self.where, parent)
         try:
             os.mkdir(full, 0o755)
         except FileExistsError:
@@ -193,25 +229,35 @@ class Staging:
 
 
 @contextmanager
-def staging(root: str) -> Iterator[Staging]:
+def staging(where: Where) -> Iterator[Staging]:
     """A staging area that is gone after the block; its faults raise :class:`LocalDirectory`."""
-    stage = Staging(root)
+    stage = Staging(where)
     try:
-        os.mkdir(stage._folder)
         yield stage
     except OSError as error:
-        where = error.filename or root
-        raise LocalDirectory(f"cannot write {where}: {error.strerror or error}") from error
+        path = error.filename or where
+        raise LocalDirectory(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         stage.remove()
 
 
-def sweep_stages(root: str) -> None:
-    """Remove what killed processes left behind; call it with the directory's lock held."""
-    folder = os.path.join(root, PRIVATE)
-    for name in os.listdir(folder):
-        if name.startswith("stage-"):
-            shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
+def sweep_stages(where: Where) -> None:
+    """Remove what killed processes left behind; call it with the lock of torch's directory held.
+
+    Roots of other families are shared by processes that hold other locks: there only what is an
+    hour old goes.
+    """
+    for family, root in roots_of(where):
+        folder = os.path.join(root, PRIVATE)
+        with suppress(OSError):
+            for name in os.listdir(folder):
+                path = os.path.join(folder, name)
+                if name.startswith("stage-") and (not family or _is_old(path)):
+                    shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_old(path: str) -> bool:
+    return time.time() - os.lstat(path).st_mtime > _ABANDONED_SECONDS
 
 
 def _settle(descriptor: int, staged: Staged) -> None:

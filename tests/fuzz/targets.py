@@ -17,7 +17,7 @@ import msgspec
 
 from casinductor.deadline import Deadline
 from casinductor.errors import CasinductorError
-from casinductor.inductor import triton
+from casinductor.families import group_files
 from casinductor.inductor.components import pack, unpack
 from casinductor.inductor.cubin import resources
 from casinductor.inductor.description import describe
@@ -219,8 +219,8 @@ def good_warmup() -> bytes:
 
 def group_file(data: bytes) -> None:
     path = "triton/0/" + "A" * 52 + "/__grp__k.json"
-    triton.missing_children(triton.portable(path, data), set())
-    triton.localize(path, data, "/tmp/elsewhere")
+    group_files.missing_children(group_files.portable(path, data), set())
+    group_files.localize(path, data, "/tmp/elsewhere")
 
 
 def good_group_file() -> bytes:

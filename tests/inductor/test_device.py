@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from casinductor.inductor import driver, gpu
-from casinductor.inductor.fingerprint import refusal, requirement, worker_fingerprint
+from casinductor.inductor.fingerprint import worker_fingerprint
+from casinductor.inductor.requirements import refusal, requirement
 
 H100, A100, T4 = "NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-40GB", "Tesla T4"
 Machine = Callable[..., None]

@@ -10,6 +10,7 @@ import sysconfig
 import pytest
 
 from casinductor.inductor import fingerprint as fp
+from casinductor.inductor import requirements
 from tests.needs import need_package
 
 BASE = fp.Fingerprint(
@@ -23,8 +24,8 @@ BASE = fp.Fingerprint(
     isa="avx512",
     flags=("avx2", "avx512f", "fma"),
 )
-CUDA = fp.requirement(BASE, machine_code=False, device=BASE.device, on_device=True)
-MACHINE = fp.requirement(BASE, machine_code=True, device=None, on_device=False)
+CUDA = requirements.requirement(BASE, machine_code=False, device=BASE.device, on_device=True)
+MACHINE = requirements.requirement(BASE, machine_code=True, device=None, on_device=False)
 
 
 def other(**changes: object) -> fp.Fingerprint:
@@ -34,33 +35,35 @@ def other(**changes: object) -> fp.Fingerprint:
 @pytest.mark.parametrize("field", ["torch", "triton", "accelerator", "python", "platform"])
 def test_what_all_artifacts_demand(field: str) -> None:
     for demands in (CUDA, MACHINE):
-        reason = fp.refusal(demands, other(**{field: "another"}))
+        reason = requirements.refusal(demands, other(**{field: "another"}))
         assert reason is not None
         assert "another" in reason
 
 
 def test_a_cuda_cache_is_shared_between_processors() -> None:
-    assert fp.refusal(CUDA, other(isa="avx2", flags=("avx2",), libc="musl")) is None
+    assert requirements.refusal(CUDA, other(isa="avx2", flags=("avx2",), libc="musl")) is None
 
 
 def test_machine_code_is_not() -> None:
-    assert "vector ISA" in str(fp.refusal(MACHINE, other(isa="avx2")))
-    assert "libc" in str(fp.refusal(MACHINE, other(libc="glibc-2.31")))
-    assert "avx512f" in str(fp.refusal(MACHINE, other(flags=("avx2", "fma"))))
+    assert "vector ISA" in str(requirements.refusal(MACHINE, other(isa="avx2")))
+    assert "libc" in str(requirements.refusal(MACHINE, other(libc="glibc-2.31")))
+    assert "avx512f" in str(requirements.refusal(MACHINE, other(flags=("avx2", "fma"))))
     more = (*BASE.flags, "amx_tile")
-    assert fp.refusal(MACHINE, other(flags=more, device="NVIDIA A100")) is None
+    assert requirements.refusal(MACHINE, other(flags=more, device="NVIDIA A100")) is None
 
 
 def test_the_device_is_compared_where_there_is_one() -> None:
-    assert "NVIDIA A100" in str(fp.refusal(CUDA, other(device="NVIDIA A100")))
-    assert fp.refusal(CUDA, other(device="none")) is None
-    entry = fp.requirement(BASE, machine_code=False, device="NVIDIA H200", on_device=True)
-    assert fp.refusal(entry, BASE) is not None, "the entry's word counts, not its producer's"
+    assert "NVIDIA A100" in str(requirements.refusal(CUDA, other(device="NVIDIA A100")))
+    assert requirements.refusal(CUDA, other(device="none")) is None
+    entry = requirements.requirement(BASE, machine_code=False, device="NVIDIA H200", on_device=True)
+    assert requirements.refusal(entry, BASE) is not None, (
+        "the entry's word counts, not its producer's"
+    )
 
 
 def test_a_demand_nobody_knows_is_refused() -> None:
-    assert "does not know" in str(fp.refusal({"moon": "full"}, BASE))
-    assert fp.refusal({**MACHINE, "flags": "avx2"}, BASE) is not None
+    assert "does not know" in str(requirements.refusal({"moon": "full"}, BASE))
+    assert requirements.refusal({**MACHINE, "flags": "avx2"}, BASE) is not None
 
 
 def test_this_worker() -> None:
@@ -68,7 +71,9 @@ def test_this_worker() -> None:
     worker = fp.worker_fingerprint()
     assert "torch" not in set(sys.modules) - before
     assert (
-        fp.refusal(fp.requirement(worker, machine_code=True, device=None, on_device=True), worker)
+        requirements.refusal(
+            requirements.requirement(worker, machine_code=True, device=None, on_device=True), worker
+        )
         is None
     )
     assert worker.python

@@ -8,16 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from casinductor.families.inductor import classify, complete, folder_place, is_private_top
+from casinductor.families.place import Fate, Kind, is_junk
 from casinductor.inductor.directory import walk
-from casinductor.inductor.layout import (
-    Fate,
-    Kind,
-    classify,
-    complete,
-    folder_place,
-    is_junk,
-    is_private_top,
-)
 from tests.conftest import Tree
 
 KEY = "f" + "a" * 51

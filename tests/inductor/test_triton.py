@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from casinductor.inductor.triton import (
+from casinductor.families.group_files import (
     PLACEHOLDER,
     is_group_file,
     localize,

@@ -26,6 +26,7 @@ from casinductor.store.maintain.merge import merge
 from casinductor.store.read import fetch
 from casinductor.store.store import Store
 from casinductor.sync.run import Synchronization
+from casinductor.util.roots import Roots
 from tests.conftest import Tree, content, exact
 from tests.simulation.world import Client, SimulatedBackend, World
 
@@ -104,7 +105,7 @@ class Fleet:
         def work(store: Store, client: Client) -> dict[str, bytes]:
             there = content(self.local(worker))
             cache = CacheId(GPU, key)
-            job = Job(cache, str(self.local(worker)), self.fingerprint)
+            job = Job(cache, Roots(str(self.local(worker))), self.fingerprint)
             Synchronization(store, job, None).run()
             with contextlib.suppress(CasinductorError):
                 merge(store, cache, 2, Deadline(None))
@@ -119,7 +120,7 @@ class Fleet:
             root = self.folder / client.name.replace(" ", "-").replace("#", "-")
             root.mkdir()
             try:
-                job = Job(CacheId(GPU, key), str(root), self.fingerprint)
+                job = Job(CacheId(GPU, key), Roots(str(root)), self.fingerprint)
                 restored = Restoration(store, job, "all").run()
                 return content(root), restored.report.lost
             finally:

