@@ -112,7 +112,7 @@ class Cache:
         limit = self.settings.sync_deadline if seconds is None else seconds
         deadline = Deadline(limit, f"syncing {self.id} to {self.settings.store}")
         try:
-            self._directories.require_private()
+            told = self._directories.require_private()
             report, snapshot = bounded(
                 lambda until: self._sync_by(until, keep_equivalent, found), deadline
             )
@@ -125,6 +125,7 @@ class Cache:
         if snapshot is not None:
             self.snapshot = snapshot
             self._observe()
+        report.notes += told
         report.seconds = perf_counter() - start
         return report
 
@@ -232,7 +233,7 @@ class Cache:
         self, deadline: Deadline, keep_equivalent: bool, walked: Walk | None
     ) -> tuple[SyncReport, Snapshot | None]:
         def work(store: Store) -> tuple[SyncReport, Snapshot | None]:
-            if not os.path.isdir(self.root):
+            if not any(os.path.isdir(root) for _, root in self.roots):
                 return SyncReport(str(self.id)), None
             BREAKER.check(self.settings.store, store)
             self._backend = store.backend

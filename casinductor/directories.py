@@ -35,6 +35,9 @@ class Directories:
         """
         if reason := self.unusable():
             raise LocalDirectory(f"cannot use the local directory {self.roots.main}: {reason}")
+        return self._leave_out_exposed()
+
+    def _leave_out_exposed(self) -> list[str]:
         told = []
         for family, root in list(self.roots.others.items()):
             if reason := exposed_folder(root):
@@ -42,16 +45,18 @@ class Directories:
                 self.roots = self.roots.without(family)
         return told
 
-    def require_private(self) -> None:
-        """Raise :class:`LocalDirectory` where others may have planted what would be published."""
+    def require_private(self) -> list[str]:
+        """Raise :class:`LocalDirectory` where others may have planted what would be published of
+        torch's; publish no other root that they can write, and return a sentence for each.
+        """
         main = self.roots.main
-        if self._trusting or not os.path.isdir(main):
-            return
-        if reason := writable_by_others(main):
+        exposed = not self._trusting and os.path.isdir(main) and self.roots.torch
+        if exposed and (reason := writable_by_others(main)):
             raise LocalDirectory(
                 f"{reason}, so nothing of it is published; CASINDUCTOR_TRUST_LOCAL=1 publishes "
                 "what torch announced in this process"
             )
+        return self._leave_out_exposed()
 
     def described(self) -> tuple[str, ...]:
         """Where the other families lie, as the fingerprint has it."""

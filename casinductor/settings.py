@@ -211,4 +211,4 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "TRUST_LOCAL": ("trust_local", units.switch),
 }
 #: Read elsewhere: what is printed, and what development sets.
-_OTHER_VARIABLES = ("LOG", "CORPUS", "SOAK_PYTHONS")
+_OTHER_VARIABLES = ("LOG", "KEY", "SPOOL", "CORPUS", "SOAK_PYTHONS", "VLLM_PYTHON")

@@ -11,10 +11,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from casinductor.cache import Cache
 from casinductor.companion.live import LIVE
 from casinductor.errors import CasinductorError
+from casinductor.families.table import INDUCTOR
 from casinductor.inductor.gpu import get_gpu_type
 from casinductor.settings import Settings, own_torch_dir, unknown_variables
 from casinductor.store.format.names import check_key
@@ -62,7 +64,7 @@ def _load(cache_key: str) -> str:
         _log_fault("restore", cache, error)
         return ""
     (warn if report.alarming else say)(report.summary())
-    LIVE.begin(cache)
+    LIVE.begin(cache, cache.settings.live)
     return report.state
 
 
@@ -83,7 +85,10 @@ def sync_inductor_cache(cache_key: str, unpacked_dir_hash: str) -> None:  # noqa
 def _sync(cache_key: str) -> None:
     cache = _loaded.get(_name(cache_key))
     if cache is None:
-        cache = Cache(cache_key, settings=_settings())
+        settings = _settings()
+        if not settings.families:  # all of a directory is published: torch's alone
+            settings = replace(settings, families=(INDUCTOR,))
+        cache = Cache(cache_key, settings=settings)
         if not os.path.isdir(cache.root):
             say(f"{cache.id}: nothing to publish, there is no directory {cache.root}")
             return
@@ -102,7 +107,7 @@ def _sync(cache_key: str) -> None:
             _sync_moved(cache, moved)
         cache.close()
         if cache.snapshot is not None:
-            LIVE.begin(cache)  # what is compiled under traffic comes after the block
+            LIVE.begin(cache, cache.settings.live)  # traffic compiles more behind the block
     if warmup is not None:
         (warn if warmup.alarming else say)(warmup.summary())
 
@@ -128,6 +133,11 @@ def _settings() -> Settings:
     for sentence in (*problems, *unknown_variables()):
         warn(sentence, once=True)
     return settings
+
+
+def loaded_cache(cache_key: str) -> Cache | None:
+    """The cache that :func:`load_inductor_cache` loaded in this process, if it could."""
+    return _loaded.get(_name(cache_key))
 
 
 def _name(cache_key: str) -> tuple[str | None, ...]:

@@ -115,10 +115,10 @@ def test_one_cache_at_a_time_is_shared_live(fleet: Fleet) -> None:
     off, first, second = (cache(fleet, name, live=s) for name, s in (("a", 0), ("b", 9), ("c", 9)))
     for one in (off, first, second):
         one.restore()
-    live.begin(off)
+    live.begin(off, 0.0)
     assert threads() == 0
-    live.begin(first)
-    live.begin(second)
+    live.begin(first, 9.0)
+    live.begin(second, 9.0)
     assert threads() == 1
     Tree(fleet.folder / "local/c").model("ab")
     until(lambda: bool(fleet.files("manifests/**/*")))

@@ -54,6 +54,8 @@ def command(
     from casinductor.companion.companion import Companion
     from casinductor.companion.environment import interpreter_of, worker_environment
     from casinductor.errors import Compiled, InvalidName
+    from casinductor.observe import spool
+    from casinductor.settings import default_state_dir
 
     if not command_line:
         raise InvalidName("there is no command to run: casinductor run CACHE -- COMMAND")
@@ -61,6 +63,8 @@ def command(
     companion = Companion(found, every, options.tell)
     usable = companion.prepare()
     environment = worker_environment(os.environ, found.root) if usable else dict(os.environ)
+    if usable:
+        spool.begin(found.settings.state_dir or default_state_dir(), environment)
     try:
         child = Child(command_line, environment)
     except OSError as error:
@@ -72,6 +76,7 @@ def command(
     warmup = None
     if usable:
         warmup = companion.finish(HURRIED_SECONDS if child.asked_to_end else None)
+        spool.end()
     if status == 0 and assert_warm and (warmup is None or warmup.compiled):
         raise Compiled(warmup.summary() if warmup else f"{found.id}: nothing is known of this run")
     sys.exit(status)

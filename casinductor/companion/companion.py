@@ -11,13 +11,21 @@ import time
 from collections.abc import Callable
 
 from casinductor.cache import Cache
+from casinductor.companion.rest import Rest
 from casinductor.errors import CasinductorError
 from casinductor.inductor.directory import walk
+from casinductor.observe import spool
+from casinductor.observe.spool import OWN
 from casinductor.reports.warmup import WarmupReport
 
 #: A directory that did not change for so long is at rest.
 REST_SECONDS = 3.0
 _LOOK_SECONDS = 1.0
+#: What is told and kept of a worker that does not say when its warm-up ends: after such a rest, and
+#: for the first time where nothing ever came.
+RECORD_SECONDS, FIRST_RECORD_SECONDS = 10.0, 300.0
+#: How long such a worker's end waits for the last publication, and how often an end is looked for.
+LAST_SECONDS, _END_SECONDS = 20.0, 0.2
 #: Of one processor, what looking may take.
 _SHARE = 0.01
 
@@ -29,11 +37,12 @@ class Companion:
     """One cache, shared for whoever compiles into its local directory.
 
     ``every``: seconds after which what is finished is published although more keeps coming.
-    ``state`` identifies what was restored. ``tell`` gets the events ``restored``, ``published``,
-    ``finished`` and ``failed``.
+    ``records``: warm-ups are told and kept when all has been at rest for a while, since nobody will
+    say when they end. ``state`` identifies what was restored. ``tell`` gets the events
+    ``restored``, ``published``, ``finished`` and ``failed``.
     """
 
-    def __init__(self, cache: Cache, every: float, tell: Tell) -> None:
+    def __init__(self, cache: Cache, every: float, tell: Tell, *, records: bool = False) -> None:
         self.cache = cache
         self.state = ""
         self._every = every
@@ -42,6 +51,7 @@ class Companion:
         self._thread: threading.Thread | None = None
         self._seen: tuple[int, int] | None = None
         self._published = 0.0
+        self._rest = Rest(RECORD_SECONDS, FIRST_RECORD_SECONDS) if records else None
 
     def prepare(self) -> bool:
         """Restore; whether the local directory can be used at all. Failures are told."""
@@ -67,7 +77,9 @@ class Companion:
         """Publish in the background from now on."""
         self._seen = self._look() if self._seen is None else self._seen
         self._published = time.monotonic()
-        self._thread = threading.Thread(target=self._work, name="casinductor-live", daemon=True)
+        self._thread = threading.Thread(
+            target=self._work, name="casinductor-live", daemon=not self._rest
+        )
         self._thread.start()
 
     def stop(self, seconds: float | None = None) -> None:
@@ -80,26 +92,54 @@ class Companion:
         """Publish the rest within ``seconds`` and return the whole warm-up, which is told."""
         end = None if seconds is None else time.monotonic() + seconds
         self.stop(seconds)
-        warmup = None
+        warmup = self._sync(None if end is None else max(0.0, end - time.monotonic()))
+        self.cache.close()
+        return warmup
+
+    def _sync(self, seconds: float | None) -> WarmupReport | None:
+        """Publish, and tell and keep what happened since the last time."""
         try:
-            report = self.cache.sync(None if end is None else max(0.0, end - time.monotonic()))
+            report = self.cache.sync(seconds)
         except CasinductorError as error:
             self._tell("failed", f"{self.cache.id}: cannot publish: {error}", {"verb": "sync"})
-        else:
-            warmup = report.warmup
-            self._tell("published", report.summary(), report.as_dict())
-        self.cache.close()
+            return None
+        self._tell("published", report.summary(), report.as_dict())
+        warmup = report.warmup
         if warmup is not None:
             self._tell("finished", warmup.summary(), warmup.as_dict())
         return warmup
 
     def _work(self) -> None:
         pause = _LOOK_SECONDS
-        while not self._ended.wait(pause):
+        while not self._over(pause):
             before = time.thread_time()
-            now = self._look()
-            pause = max(_LOOK_SECONDS, (time.thread_time() - before) / _SHARE)
-            self._publish_if_due(now)
+            try:
+                now = self._look()
+                pause = max(_LOOK_SECONDS, (time.thread_time() - before) / _SHARE)
+                self._publish_if_due(now)
+                if self._rest and self._rest.reached((*now, OWN.bytes()), time.monotonic()):
+                    self._sync(None)
+            except Exception as error:
+                if not _ending():
+                    self._tell("failed", f"{self.cache.id}: cannot share it live: {error}", {})
+        if self._rest and not self._ended.is_set():
+            self._sync(LAST_SECONDS)
+            self.cache.close()
+            spool.end()
+
+    def _over(self, pause: float) -> bool:
+        """Wait; whether to share no more. A worker whose warm-ups are kept from here is waited for
+        at its end by this thread instead of an exit hook.
+        """
+        if not self._rest:
+            return self._ended.wait(pause)
+        until = time.monotonic() + pause
+        while not self._ended.wait(_END_SECONDS):
+            if _ending():
+                return True
+            if time.monotonic() >= until:
+                return False
+        return True
 
     def _publish_if_due(self, now: tuple[int, int]) -> None:
         if now == self._seen:
@@ -123,3 +163,8 @@ class Companion:
         except CasinductorError:
             return self._seen or (0, 0)
         return len(files), max((file.stamp.mtime for file in files), default=0)
+
+
+def _ending() -> bool:
+    """Whether the program is over and Python about to end."""
+    return not threading.main_thread().is_alive()

@@ -23,12 +23,15 @@ class Live:
         self._companion: Companion | None = None
         self._guard = threading.Lock()
 
-    def begin(self, cache: Cache) -> None:
-        """Share ``cache`` from now on, where its settings say so."""
+    def begin(self, cache: Cache, every: float, *, records: bool = False) -> None:
+        """Share ``cache`` from now on, at least ``every`` so many seconds; 0 shares nothing.
+
+        ``records``: nobody else syncs it, so warm-ups are told and kept from here.
+        """
         self.end()
-        if cache.settings.live:
+        if every:
             with self._guard:
-                self._companion = Companion(cache, cache.settings.live, _tell)
+                self._companion = Companion(cache, every, _tell, records=records)
                 self._companion.start()
 
     def end(self) -> None:

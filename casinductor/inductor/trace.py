@@ -14,6 +14,7 @@ import logging
 import re
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -92,11 +93,14 @@ def _is_wanted(caller: FrameType) -> bool:
 
 
 class Trace(logging.Handler):
-    """A handler that is on the logger while somebody listens."""
+    """A handler that is on the logger while somebody listens; ``sink`` gets each event too, and
+    must not raise.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.events: list[Event] = []
+        self.sink: Callable[[Event], None] | None = None
         self._guard = threading.Lock()
         self._listeners = 0
         self._replaced: list[logging.Handler] = []
@@ -138,6 +142,8 @@ class Trace(logging.Handler):
             return
         if event is not None and len(self.events) < MAX_EVENTS:
             self.events.append(event)
+            if self.sink is not None:
+                self.sink(event)
 
 
 #: The one handler of this process.

@@ -24,6 +24,7 @@ from casinductor.inductor.fingerprint import Fingerprint
 from casinductor.inductor.flags import switched_off
 from casinductor.inductor.trace import TRACE, Event, saved_ns
 from casinductor.observe.kernels import KernelWatch
+from casinductor.observe.spool import OWN
 from casinductor.observe.usage import usage, was_read
 from casinductor.reports.transfer import RestoreReport
 from casinductor.reports.warmup import Happened, WarmupReport
@@ -52,12 +53,17 @@ class Observation:
         self._headers = _headers()
         self._tracing = tracing
         self._event = TRACE.start() if tracing else 0
+        self._spooled = len(OWN.events())
         self._listening = tracing
 
     def keys(self) -> frozenset[str]:
         """The keys of the graphs that torch looked up, as its trace has them."""
-        events = TRACE.since(self._event) if self._tracing else []
-        return frozenset(event.key for event in events if event.key)
+        return frozenset(event.key for event in self._events() if event.key)
+
+    def _events(self) -> list[Event]:
+        """What torch said in this process, and in those that write into its spool."""
+        own = TRACE.since(self._event) if self._tracing else []
+        return own + OWN.events()[self._spooled :]
 
     def bypassed(self) -> bool:
         """Whether torch met a graph that it does not cache."""
@@ -78,7 +84,7 @@ class Observation:
     def report(self, worker: Fingerprint, walk: Walk) -> WarmupReport:
         """The warm-up so far, given a walk of the local directory."""
         snapshot, restored = self._snapshot, self._restored
-        events = TRACE.since(self._event) if self._tracing else []
+        events = self._events()
         counted = counters.since(self._counters)
         new = {path: file for path, file in walk.files.items() if snapshot.changed(path, file)}
         graphs = _counts(events) if events else _of_caches(counted)

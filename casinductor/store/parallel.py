@@ -8,9 +8,9 @@ waited for. Where a backend asks for no parallel requests no thread is made.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from threading import Thread
-from typing import TypeVar
+from typing import Any, TypeVar
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -22,11 +22,26 @@ def map_parallel(work: Callable[[A], B], items: Iterable[A], most: int) -> list[
     if most <= 1 or len(chosen) <= 1:
         return [work(item) for item in chosen]
     with ThreadPoolExecutor(min(most, len(chosen)), "casinductor-ask") as pool:
-        futures = [pool.submit(work, item) for item in chosen]
+        futures = [submit(pool, work, item) for item in chosen]
         try:
             return [future.result() for future in futures]
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def submit(pool: Executor, work: Callable[..., B], *args: Any) -> Future[B]:
+    """Have the pool do it; where the interpreter is about to end, which pools refuse to work in, it
+    is done here and now.
+    """
+    try:
+        return pool.submit(work, *args)
+    except RuntimeError:
+        done: Future[B] = Future()
+        try:
+            done.set_result(work(*args))
+        except Exception as error:
+            done.set_exception(error)
+        return done
 
 
 def start_background(work: Callable[[], object], most: int) -> Callable[[float | None], None]:

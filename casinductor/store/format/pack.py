@@ -27,6 +27,7 @@ from casinductor.store.format.frame import (
 )
 from casinductor.store.format.names import pack as pack_name
 from casinductor.store.format.ulid import new_ulid
+from casinductor.store.parallel import submit
 
 HEADER = b"CASIPACK" + struct.pack("<HHI", 1, 0, 0)
 FOOTER_MAGIC = b"CASIFOOT"
@@ -179,7 +180,7 @@ class _PackStream:
         with ThreadPoolExecutor(1, "casinductor-compress") as pool:
             waiting: deque[tuple[int, Future[bytes]]] = deque()
             for raw in self._raw_frames(first, blobs):
-                waiting.append((len(raw), pool.submit(compress, self.codec, raw, self.level)))
+                waiting.append((len(raw), submit(pool, compress, self.codec, raw, self.level)))
                 if len(waiting) > 1:
                     yield self._stored(*waiting.popleft())
             while waiting:

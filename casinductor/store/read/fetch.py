@@ -21,6 +21,7 @@ from casinductor.store.format.frame import decompress
 from casinductor.store.format.names import pack as pack_name
 from casinductor.store.index.catalog import Catalog
 from casinductor.store.index.places import FrameRef, Located, Losses, Plan, Spot, Unusable
+from casinductor.store.parallel import submit
 
 #: Frames closer than this are fetched in one request, gap included.
 GAP_BYTES = 512 << 10
@@ -66,13 +67,13 @@ def fetch(backend: Backend, plan: Plan, losses: Losses, deadline: Deadline) -> I
                 deadline.check()
                 while reads and len(reading) < max(2, readers):
                     frames = reads.popleft()
-                    reading.append((frames, reader.submit(_read, backend, frames, plan, losses)))
+                    reading.append((frames, submit(reader, _read, backend, frames, plan, losses)))
                 if not opening:
                     frames, run = reading.popleft()
                     for frame, stored in zip(frames, run.result(), strict=True):
                         if stored is not None:
                             opening.append(
-                                openers.submit(_verified, frame, stored, plan[frame], losses)
+                                submit(openers, _verified, frame, stored, plan[frame], losses)
                             )
                 if opening:
                     yield opening.popleft().result()
