@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -34,7 +33,7 @@ from casinductor.store.format.names import CacheId
 from casinductor.store.maintain.merge import merge
 from casinductor.store.opening import with_store
 from casinductor.store.store import Store
-from casinductor.store.write.journal import note_warmup
+from casinductor.store.write.journal import try_to_note
 from casinductor.sync.run import Synchronization
 from casinductor.util.roots import Roots
 from casinductor.util.voice import warn
@@ -42,7 +41,6 @@ from casinductor.worker.lock import directory_lock
 from casinductor.worker.snapshot import Snapshot, snapshot_since, take_snapshot
 from casinductor.worker.staging import sweep_stages
 
-_RECORD_SECONDS = 10.0
 _PASSED_BY = "another process holds the lock of {}, so this one went on without it"
 
 
@@ -107,10 +105,33 @@ class Cache:
         the settings' ``sync_deadline``; an error means that nothing was acknowledged.
         """
         start = perf_counter()
-        found = self._walk() if self._observation is not None else None
+        found = self._walk()
         warmup = self._report(found)
         limit = self.settings.sync_deadline if seconds is None else seconds
         deadline = Deadline(limit, f"syncing {self.id} to {self.settings.store}")
+        report, snapshot = self._published(deadline, keep_equivalent, found)
+        if warmup is not None:
+            report.warmup = warmup
+            self._keep(warmup, report)
+        if snapshot is not None:
+            self.snapshot = snapshot
+            self._observe()
+        report.seconds = perf_counter() - start
+        return report
+
+    def publish(self, seconds: float | None = None) -> SyncReport:
+        """Publish what is finished and leave the warm-up open; raises as :meth:`sync` does."""
+        limit = self.settings.sync_deadline if seconds is None else seconds
+        deadline = Deadline(limit, f"publishing {self.id} to {self.settings.store}")
+        report, snapshot = self._published(deadline, False, None)
+        self.snapshot = snapshot or self.snapshot
+        if report.manifest and self._observation is not None:
+            self._observation.published.append(report.manifest)
+        return report
+
+    def _published(
+        self, deadline: Deadline, keep_equivalent: bool, found: Walk | None
+    ) -> tuple[SyncReport, Snapshot | None]:
         try:
             told = self._directories.require_private()
             report, snapshot = bounded(
@@ -119,28 +140,8 @@ class Cache:
         except Exception as error:
             BREAKER.note(self.settings.store, error, deadline)
             raise
-        if warmup is not None:
-            report.warmup = warmup
-            self._keep(warmup, report)
-        if snapshot is not None:
-            self.snapshot = snapshot
-            self._observe()
         report.notes += told
-        report.seconds = perf_counter() - start
-        return report
-
-    def publish(self, seconds: float | None = None) -> SyncReport:
-        """Publish what is finished and leave the warm-up open; raises as :meth:`sync` does."""
-        limit = self.settings.sync_deadline if seconds is None else seconds
-        deadline = Deadline(limit, f"publishing {self.id} to {self.settings.store}")
-        try:
-            self._directories.require_private()
-            report, snapshot = bounded(lambda until: self._sync_by(until, False, None), deadline)
-        except Exception as error:
-            BREAKER.note(self.settings.store, error, deadline)
-            raise
-        self.snapshot = snapshot or self.snapshot
-        return report
+        return report, snapshot
 
     @property
     def root(self) -> str:
@@ -173,7 +174,7 @@ class Cache:
         """What happened in the local directory and in torch since the last restore or sync; None
         without one, or where the directory cannot be read.
         """
-        return self._report(self._walk() if self._observation is not None else None)
+        return self._report(self._walk())
 
     def _report(self, found: Walk | None) -> WarmupReport | None:
         """The warm-up; a fault of ours in watching is logged, as it is not worth a worker."""
@@ -186,8 +187,9 @@ class Cache:
             return None
 
     def _walk(self) -> Walk | None:
+        """What there is now, where a warm-up is watched."""
         try:
-            return walk(self.roots)
+            return walk(self.roots) if self._observation is not None else None
         except LocalDirectory:
             return None
 
@@ -277,19 +279,14 @@ class Cache:
     def _keep(self, warmup: WarmupReport, report: SyncReport) -> None:
         """Keep the warm-up beside its sync, which was acknowledged and does not fail for it."""
         warmup.manifest = report.manifest
-        backend = self._backend
-        if not self.settings.warmups or not warmup.active or backend is None:
-            return
-        deadline = Deadline(_RECORD_SECONDS, "keeping a record of the warm-up")
-        with suppress(CasinductorError):
-            bounded(lambda _: note_warmup(backend, self.id, to_record(warmup)), deadline)
+        if self.settings.warmups and warmup.active and self._backend is not None:
+            try_to_note(self._backend, self.id, to_record(warmup))
 
     @property
     def worker(self) -> Fingerprint:
         """What this worker is, or the one it was made for."""
         known = self._worker or worker_fingerprint()
-        own = self._directories
-        return replace(known, roots=own.described(), tag=own.tag)
+        return replace(known, roots=self._directories.described(), tag=self._directories.tag)
 
     def _take_snapshot(self, restored: Restored) -> None:
         try:

@@ -23,6 +23,8 @@ ADVICE = {
     "moved cache": "use one CASINDUCTOR_LOCAL_DIR on all workers: autotuning results are found at "
     "the producer's path only",
     "command": "use one compiler, one Python and the same compiler flags on all workers",
+    "engine": "start all workers with the same model path, limits and variables (docs/families.md, "
+    "vLLM), or give each configuration a cache key of its own",
     "header": "set TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS=0 on all workers: the header lies "
     "outside the cache and is rebuilt on every new machine",
     "guard": "warm up these sizes too, so that an entry with guards for them is stored",

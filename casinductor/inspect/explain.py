@@ -13,6 +13,7 @@ from typing import Any
 from casinductor.errors import CacheNotFound
 from casinductor.families.place import Kind
 from casinductor.inspect.causes import Cause, merge_causes
+from casinductor.inspect.engines import engine_causes
 from casinductor.inspect.facts import Facts
 from casinductor.inspect.graphs import Graph, of_view
 from casinductor.inspect.misses import Explained, explain
@@ -23,7 +24,7 @@ from casinductor.store.store import Store
 from casinductor.store.write.journal import Record, listed, read_record
 from casinductor.util.human import counted
 
-_KINDS = (Kind.FXGRAPH.value, Kind.AOTAUTOGRAD.value, Kind.CPP.value)
+_KINDS = (Kind.FXGRAPH.value, Kind.AOTAUTOGRAD.value, Kind.CPP.value, Kind.INDEX.value)
 #: Among so many of the newest warm-ups the one to explain is looked for.
 _LOOKED_AT = 50
 
@@ -73,7 +74,7 @@ def explain_run(store: Store, facts: Facts, record: Record, run: WarmupReport) -
     cache = record.cache
     view = look_at(store, facts, cache, *_KINDS, runs=0)
     here = of_view(view, facts)
-    made = [graph for graph in here if run.manifest and graph.origin == run.manifest]
+    made = [graph for graph in here if run.made(graph.origin)]
     pool = [graph for graph in here if graph not in made]
     pool += _elsewhere(store, facts, cache)
     worker = run.worker.get("fingerprint")
@@ -84,10 +85,21 @@ def explain_run(store: Store, facts: Facts, record: Record, run: WarmupReport) -
     ]
     _follow(explained, here)
     again = [*_restarted(run, explained, here), *_rebuilt(run, view)]
+    engine = engine_causes(run, view, _earlier(store, record))
+    if engine:  # it looked below another name, where nothing of what is stored can be
+        for graph in explained:
+            graph.causes = [c for c in graph.causes if c.kind not in ("unrestored", "late")]
+    again += engine
     causes = merge_causes([graph.causes for graph in explained] + [[cause] for cause in again])
     causes = [cause for cause in causes if cause.kind != "follows"] or causes
     subject = f"{cache}: warm-up {record.ulid} of worker {run.worker.get('host', '?')}"
     return Explanation(subject, causes, explained, run, record.ulid)
+
+
+def _earlier(store: Store, record: Record) -> list[Record]:
+    """The warm-ups of the same cache before one, the newest first."""
+    names = [n for n in listed(store, record.cache).get(record.cache, []) if n < record.ulid]
+    return [read_record(store, record.cache, name) for name in names[:_LOOKED_AT]]
 
 
 Missed = tuple[str, str, str, str, str]
@@ -211,7 +223,7 @@ def _passed_over(run: WarmupReport, view: View) -> set[Any]:
     return {
         i.fact.get("source")
         for i in view.of(Kind.CPP.value)
-        if i.version.origin != run.manifest and i.version.content[:8].hex() not in used
+        if not run.made(i.version.origin) and i.version.content[:8].hex() not in used
     }
 
 

@@ -30,7 +30,9 @@ from casinductor.util.remembered import open_remembered
 
 #: Raised when facts are learnt otherwise, so that old ones are learnt again.
 _VERSION = 2
-_TOLD = (*ENTRY_KINDS, Kind.TRITON.value, Kind.TUNING.value, Kind.CPP.value)
+#: Where vLLM writes what its key was made of.
+_FACTORS = "cache_key_factors.json"
+_TOLD = (*ENTRY_KINDS, *(k.value for k in (Kind.TRITON, Kind.TUNING, Kind.CPP, Kind.INDEX)))
 _MAX_SOURCE = 16 << 20
 #: Larger entries are opaque.
 MAX_ENTRY = 512 << 20
@@ -151,6 +153,8 @@ def _tells(version: Version, file: File) -> bool:
         return name.endswith(TELLING) and not name.startswith("__grp__")
     if version.kind == Kind.CPP.value:
         return file.path.endswith(".cpp")
+    if version.kind == Kind.INDEX.value:
+        return file.path.endswith(_FACTORS)
     return version.kind in _TOLD
 
 
@@ -172,7 +176,18 @@ def _told(version: Version, own: list[File], data: dict[str, bytes]) -> tuple[Fa
         libraries = sum(file.size for file in own if file.path.endswith(".so"))
         told = {"library": libraries, "source": blake3_digest(source).hex() if source else ""}
         return told, zlib.compress(source, 1) if source else None
+    if version.kind == Kind.INDEX.value:
+        return {"factors": _object(*data.values())}, None
     return {"opaque": "it holds nothing that is read, or is too large"}, None
+
+
+def _object(*texts: bytes) -> dict[str, object]:
+    """The JSON object in the first text, empty for anything else."""
+    try:
+        found = json.loads(texts[0]) if texts else {}
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _of_entry(found: Description, size: int) -> Fact:

@@ -54,6 +54,7 @@ class Observation:
         self._tracing = tracing
         self._event = TRACE.start() if tracing else 0
         self._spooled = len(OWN.events())
+        self.published: list[str] = []
         self._listening = tracing
 
     def keys(self) -> frozenset[str]:
@@ -104,6 +105,7 @@ class Observation:
             traced=self._tracing,
             notes=list(restored.notes),
             worker=_worker(worker, snapshot),
+            published=list(self.published),
             new_entries=len(_entry_files(new)),
             unknown_files=len(walk.unknown),
             unknown=walk.unknown[:_KEPT_UNKNOWN],
@@ -225,7 +227,9 @@ def _worker(fingerprint: Fingerprint, snapshot: Snapshot) -> dict[str, object]:
     """
     needed = any(path.endswith(".so") for path in snapshot.own)
     compiler = shutil.which(os.environ.get("CXX") or "g++")
+    engine = OWN.engine()
     return {
+        **({"engine": engine} if engine else {}),
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "prefix": sys.prefix,

@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from casinductor.inductor.trace import MAX_EVENTS, TRACE, Event
+from casinductor.observe.engine import engine_facts
 
 #: Names the folder to the processes that a worker starts.
 VARIABLE = "CASINDUCTOR_SPOOL"  # also in plugin.py, which imports nothing while it is asleep
@@ -24,6 +25,7 @@ _FOLDER = "spools"
 _MAX_BYTES = 16 << 20
 _ABANDONED_SECONDS = 7 * 86_400
 _DECODER = msgspec.json.Decoder(Event)  # built at import, as two threads must not
+_FACTS = msgspec.json.Decoder(dict[str, str])
 
 
 class Spool:
@@ -41,6 +43,20 @@ class Spool:
                 os.write(descriptor, msgspec.json.encode(event) + b"\n")
             finally:
                 os.close(descriptor)
+
+    def introduce(self, facts: dict[str, str]) -> None:
+        """Say once what the engine of this process is."""
+        path = os.path.join(self.path, f"{os.getpid()}.engine")
+        if facts and not os.path.exists(path):
+            with suppress(OSError), open(path, "xb") as file:
+                file.write(msgspec.json.encode(facts))
+
+    def engine(self) -> dict[str, str]:
+        """What the first process that said it is."""
+        for path in sorted(Path(self.path).glob("*.engine")):
+            with suppress(OSError, msgspec.MsgspecError):
+                return _FACTS.decode(path.read_bytes()[:_MAX_BYTES])
+        return {}
 
     def events(self) -> list[Event]:
         """All that was heard so far, in the order of the files' names; torn lines are left out."""
@@ -75,6 +91,9 @@ class Own:
     def events(self) -> list[Event]:
         """What the other processes heard so far."""
         return self.spool.events() if self.spool is not None and self.here else []
+
+    def engine(self) -> dict[str, str]:
+        return self.spool.engine() if self.spool is not None and self.here else {}
 
     def bytes(self) -> int:
         """The size of all that they wrote, which tells whether there is more."""
@@ -114,7 +133,13 @@ def end() -> None:
 def listen(path: str) -> None:
     """Append from now on what torch says in this process; a second call does nothing."""
     if TRACE.sink is None:
-        TRACE.sink = Spool(path).write
+        spool = Spool(path)
+
+        def take(event: Event) -> None:
+            spool.introduce(engine_facts())
+            spool.write(event)
+
+        TRACE.sink = take
         TRACE.start()
 
 

@@ -87,6 +87,8 @@ class WarmupReport:
     """``host``, ``pid``, ``prefix``, ``compiler`` ("": needed and missing), ``fingerprint``."""
     manifest: str | None = None
     """The ULID of what the sync published."""
+    published: list[str] = field(default_factory=list)
+    """The ULIDs of what was published before it, while the warm-up went on."""
     used: bytes = b""
     """The first 8 bytes of the contents of the restored groups that were read, end to end."""
     unused: bytes = b""
@@ -118,6 +120,10 @@ class WarmupReport:
         """Whether this worker compiled anything: a graph or a kernel."""
         missed = self.graphs.get("fxgraph_miss", 0) + self.graphs.get("fxgraph_bypass", 0)
         return bool(missed or self.new_entries or self.kernels_built)
+
+    def made(self, origin: str) -> bool:
+        """Whether the manifest of this ULID is one that this warm-up published."""
+        return origin == self.manifest or origin in self.published
 
     @property
     def alarming(self) -> bool:

@@ -34,8 +34,7 @@ FOOTER_MAGIC = b"CASIFOOT"
 TRAILER = struct.Struct("<QQ8s")
 TRAILER_MAGIC = b"CASIEND\n"
 
-#: A pack is cut once its frames fill this many bytes.
-PACK_BYTES = 64 << 20
+PACK_BYTES = 64 << 20  # a pack is cut once its frames fill so many
 #: Raw bytes of a frame: small for lz4 (a range to fetch), long for zstd (a window to match in).
 FRAME_BYTES = {Codec.LZ4: 1 << 20, Codec.ZSTD: 32 << 20, Codec.RAW: 1 << 20}
 #: Blobs are gathered over this many bytes and laid side by side with their likes.
@@ -187,7 +186,7 @@ class _PackStream:
                 yield self._stored(*waiting.popleft())
         self.following = _next_blob(blobs)
         hashes = [spot.hash for spot in self.spots]
-        last = outline is not None and self.following is None
+        last = self.following is None
         yield from self._end(ulid, hashes, outline(hashes) if outline and last else b"")
 
     def _raw_frames(self, first: Blob, blobs: Iterator[Blob]) -> Iterator[bytes]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from casinductor.deadline import Deadline, bounded
 from casinductor.errors import CasinductorError, Damaged
 from casinductor.store.backend import Backend
 from casinductor.store.format import names
@@ -28,6 +29,7 @@ MAX_BYTES = 8 << 20
 #: A collection leaves so many records of each cache, none older than this.
 KEPT = 200
 KEPT_DAYS = 90
+_RECORD_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,13 @@ def note_warmup(backend: Backend, cache: CacheId, fields: dict[str, Any]) -> str
         raise Damaged(f"a warm-up record of {len(payload):,} bytes is not stored")
     backend.put(cache.warmup(ulid), [seal(MAGIC, payload)], durable=False)
     return ulid
+
+
+def try_to_note(backend: Backend, cache: CacheId, fields: dict[str, Any]) -> None:
+    """As :func:`note_warmup`, for a short while; what fails is not worth a worker."""
+    deadline = Deadline(_RECORD_SECONDS, "keeping a record of the warm-up")
+    with suppress(CasinductorError):
+        bounded(lambda _: note_warmup(backend, cache, fields), deadline)
 
 
 def listed(store: Store, cache: CacheId | None = None) -> dict[CacheId, list[str]]:
