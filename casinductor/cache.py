@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -15,7 +16,7 @@ from time import perf_counter
 from casinductor.breaker import BREAKER
 from casinductor.deadline import Deadline, bounded
 from casinductor.directories import Directories
-from casinductor.errors import CasinductorError, LocalDirectory
+from casinductor.errors import LocalDirectory
 from casinductor.families.table import INDUCTOR
 from casinductor.host_cache import host_cache
 from casinductor.inductor.directory import Walk, walk
@@ -30,7 +31,7 @@ from casinductor.restore.zipped import restore_zip
 from casinductor.settings import RestoreMode, Settings
 from casinductor.store.backend import Backend
 from casinductor.store.format.names import CacheId
-from casinductor.store.maintain.merge import merge
+from casinductor.store.maintain.merge import merge_if_time
 from casinductor.store.opening import with_store
 from casinductor.store.store import Store
 from casinductor.store.write.journal import try_to_note
@@ -128,6 +129,17 @@ class Cache:
         if report.manifest and self._observation is not None:
             self._observation.published.append(report.manifest)
         return report
+
+    def package(self, name: str, build: Callable[[str], object]) -> str:
+        """The local path of a file or directory that ``build(path)`` makes once for all workers
+        like this one: restored if the store has it, else built and published.
+
+        With ``settings.wait`` one worker builds and the others wait for it. Raises
+        :class:`InvalidName` for an unusable name, and what ``build`` raises.
+        """
+        from casinductor.packages import Package
+
+        return Package(self, name).path(build)
 
     def _published(
         self, deadline: Deadline, keep_equivalent: bool, found: Walk | None
@@ -249,7 +261,7 @@ class Cache:
                 only_announced=self.settings.trust_local and self.snapshot is not None,
                 bypassed=self._observation is not None and self._observation.bypassed(),
             ).run()
-            report.merged = self._merge(store, deadline)
+            report.merged = merge_if_time(store, self.id, self.settings.compact_after, deadline)
             return report, snapshot
 
         if self.snapshot is None or not os.access(self.root, os.W_OK):
@@ -262,19 +274,6 @@ class Cache:
 
     def _job(self, deadline: Deadline) -> Job:
         return Job(self.id, self.roots, self.worker, deadline, self.progress)
-
-    def _merge(self, store: Store, deadline: Deadline) -> int:
-        """Merge the cache's manifests if they are many and half of the time is left; the sync is
-        acknowledged already and does not fail for it.
-        """
-        left, after = deadline.remaining(), self.settings.compact_after
-        if not after or (left is not None and left < (deadline.seconds or 0.0) / 2):
-            return 0
-        try:
-            return merge(store, self.id, after, deadline)
-        except CasinductorError as error:
-            warn(f"{self.id}: its manifests were not merged: {error}")
-            return 0
 
     def _keep(self, warmup: WarmupReport, report: SyncReport) -> None:
         """Keep the warm-up beside its sync, which was acknowledged and does not fail for it."""

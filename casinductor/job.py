@@ -18,7 +18,7 @@ from casinductor.util.roots import Roots
 @dataclass(frozen=True)
 class Job:
     """``cache`` and the directories ``roots``, for a ``worker``, by a ``deadline``; ``progress`` is
-    told the bytes done and the bytes in all.
+    told the bytes done and the bytes in all; ``only``: the one group that it is about, else all.
     """
 
     cache: CacheId
@@ -26,6 +26,7 @@ class Job:
     worker: Fingerprint
     deadline: Deadline = UNLIMITED
     progress: Progress = no_progress
+    only: str = ""
 
     @property
     def root(self) -> str:

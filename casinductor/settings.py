@@ -93,6 +93,8 @@ class Settings:
     """Seconds after which what is finished is published while the block is open and after it; 0:
     when it ends.
     """
+    wait: float = 0.0
+    """How many seconds a worker waits at most for another one that compiles; 0: not at all."""
     families: tuple[str, ...] = ()
     """The families of compile caches that are shared, such as ``vllm`` or ``triton=/a/directory``;
     none stands for ``auto``.
@@ -207,6 +209,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "NODE_BYTES": ("node_bytes", units.size),
     "COMPACT_AFTER": ("compact_after", _count),
     "LIVE": ("live", units.seconds),
+    "WAIT": ("wait", units.seconds),
     "FAMILIES": ("families", words_of),
     "TRUST_LOCAL": ("trust_local", units.switch),
 }

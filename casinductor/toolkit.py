@@ -18,8 +18,11 @@ from casinductor.companion.live import LIVE
 from casinductor.errors import CasinductorError
 from casinductor.families.table import INDUCTOR
 from casinductor.inductor.gpu import get_gpu_type
+from casinductor.reports.transfer import RestoreReport
 from casinductor.settings import Settings, own_torch_dir, unknown_variables
 from casinductor.store.format.names import check_key
+from casinductor.storm.cold import LIVE_SECONDS, lead_or_wait
+from casinductor.storm.leader import Leader
 from casinductor.termination import publish_on_termination
 from casinductor.util.voice import say, warn
 
@@ -28,6 +31,8 @@ _VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 #: The caches loaded in this process, by what names them: variables as they were written, as a
 #: program may change its directory meanwhile.
 _loaded: dict[tuple[str | None, ...], Cache] = {}
+#: Those of them that this process compiles for workers that wait.
+_leading: dict[tuple[str | None, ...], Leader] = {}
 
 
 def load_inductor_cache(cache_key: str) -> str:
@@ -64,8 +69,18 @@ def _load(cache_key: str) -> str:
         _log_fault("restore", cache, error)
         return ""
     (warn if report.alarming else say)(report.summary())
-    LIVE.begin(cache, cache.settings.live)
-    return report.state
+    reports = [report]
+
+    def tell(sentence: str, found: RestoreReport | None) -> None:
+        say(sentence)
+        reports.extend([found] if found else [])
+
+    leader = lead_or_wait(cache, report, tell)
+    _leading.pop(_name(cache_key), None)
+    if leader is not None:
+        _leading[_name(cache_key)] = leader
+    LIVE.begin(cache, cache.settings.live or (LIVE_SECONDS if leader else 0.0))
+    return reports[-1].state
 
 
 def sync_inductor_cache(cache_key: str, unpacked_dir_hash: str) -> None:  # noqa: ARG001
@@ -106,6 +121,8 @@ def _sync(cache_key: str) -> None:
         if moved is not None:
             _sync_moved(cache, moved)
         cache.close()
+        if leader := _leading.pop(_name(cache_key), None):
+            leader.finish()
         if cache.snapshot is not None:
             LIVE.begin(cache, cache.settings.live)  # traffic compiles more behind the block
     if warmup is not None:

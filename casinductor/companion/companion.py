@@ -13,10 +13,14 @@ from collections.abc import Callable
 from casinductor.cache import Cache
 from casinductor.companion.rest import Rest
 from casinductor.errors import CasinductorError
+from casinductor.families.place import COMPILED_KINDS
 from casinductor.inductor.directory import walk
 from casinductor.observe import spool
 from casinductor.observe.spool import OWN
+from casinductor.reports.transfer import RestoreReport
 from casinductor.reports.warmup import WarmupReport
+from casinductor.storm.cold import lead_or_wait
+from casinductor.storm.leader import Leader
 
 #: A directory that did not change for so long is at rest.
 REST_SECONDS = 3.0
@@ -24,6 +28,9 @@ _LOOK_SECONDS = 1.0
 #: What is told and kept of a worker that does not say when its warm-up ends: after such a rest, and
 #: for the first time where nothing ever came.
 RECORD_SECONDS, FIRST_RECORD_SECONDS = 10.0, 300.0
+#: A program that does not end is taken to have compiled all that others wait for once nothing that
+#: is compiled came for so long. A gap between two graphs is shorter as a rule.
+LEAD_SECONDS = 30.0
 #: How long such a worker's end waits for the last publication, and how often an end is looked for.
 LAST_SECONDS, _END_SECONDS = 20.0, 0.2
 #: Of one processor, what looking may take.
@@ -39,7 +46,7 @@ class Companion:
     ``every``: seconds after which what is finished is published although more keeps coming.
     ``records``: warm-ups are told and kept when all has been at rest for a while, since nobody will
     say when they end. ``state`` identifies what was restored. ``tell`` gets the events
-    ``restored``, ``published``, ``finished`` and ``failed``.
+    ``restored``, ``waiting``, ``published``, ``finished`` and ``failed``.
     """
 
     def __init__(self, cache: Cache, every: float, tell: Tell, *, records: bool = False) -> None:
@@ -49,8 +56,10 @@ class Companion:
         self._tell = tell
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
-        self._seen: tuple[int, int] | None = None
+        self._seen: tuple[int, int, int] | None = None
         self._published = 0.0
+        self._leader: Leader | None = None
+        self._lead_rest = Rest(LEAD_SECONDS, cache.settings.wait)
         self._rest = Rest(RECORD_SECONDS, FIRST_RECORD_SECONDS) if records else None
 
     def prepare(self) -> bool:
@@ -70,8 +79,15 @@ class Companion:
         else:
             self.state = report.state
             self._tell("restored", report.summary(), report.as_dict())
+            self._leader = lead_or_wait(cache, report, self._tell_waiting)
         self._seen = self._look()  # what comes from now on is to be published
         return True
+
+    def _tell_waiting(self, sentence: str, report: RestoreReport | None) -> None:
+        self.state = report.state if report else self.state
+        self._tell(
+            "restored" if report else "waiting", sentence, report.as_dict() if report else {}
+        )
 
     def start(self) -> None:
         """Publish in the background from now on."""
@@ -94,7 +110,14 @@ class Companion:
         self.stop(seconds)
         warmup = self._sync(None if end is None else max(0.0, end - time.monotonic()))
         self.cache.close()
+        self._let_others_go()
         return warmup
+
+    def _let_others_go(self) -> None:
+        """What they wait for is published."""
+        if self._leader is not None:
+            self._leader.finish()
+            self._leader = None
 
     def _sync(self, seconds: float | None) -> WarmupReport | None:
         """Publish, and tell and keep what happened since the last time."""
@@ -117,6 +140,8 @@ class Companion:
                 now = self._look()
                 pause = max(_LOOK_SECONDS, (time.thread_time() - before) / _SHARE)
                 self._publish_if_due(now)
+                if self._leader and self._lead_rest.reached(now[2:], time.monotonic()):
+                    self._let_others_go()
                 if self._rest and self._rest.reached((*now, OWN.bytes()), time.monotonic()):
                     self._sync(None)
             except Exception as error:
@@ -141,7 +166,7 @@ class Companion:
                 return False
         return True
 
-    def _publish_if_due(self, now: tuple[int, int]) -> None:
+    def _publish_if_due(self, now: tuple[int, int, int]) -> None:
         if now == self._seen:
             return
         waited = time.monotonic() - self._published
@@ -156,13 +181,16 @@ class Companion:
         if report.manifest is not None:
             self._tell("published", report.summary(), report.as_dict())
 
-    def _look(self) -> tuple[int, int]:
-        """How many files there are and when the last of them came, in nanoseconds since 1970."""
+    def _look(self) -> tuple[int, int, int]:
+        """How many files there are, when the last of them came, in nanoseconds since 1970, and how
+        many of them were compiled.
+        """
         try:
             files = walk(self.cache.roots).files.values()
         except CasinductorError:
-            return self._seen or (0, 0)
-        return len(files), max((file.stamp.mtime for file in files), default=0)
+            return self._seen or (0, 0, 0)
+        newest = max((file.stamp.mtime for file in files), default=0)
+        return len(files), newest, sum(file.place.kind in COMPILED_KINDS for file in files)
 
 
 def _ending() -> bool:

@@ -37,6 +37,7 @@ class Kind(str, Enum):
     SIDE = "side"
     INDEX = "index"
     MODEL = "model"
+    PACKAGE = "package"
 
 
 #: Restore order: a kernel must be in place before what loads it.
@@ -49,6 +50,7 @@ RANK: dict[Kind, int] = {
     Kind.MODULE: 2,
     Kind.FILE: 2,
     Kind.SIDE: 2,
+    Kind.PACKAGE: 2,
     Kind.TUNING: 3,
     Kind.DECISIONS: 3,
     Kind.FXGRAPH: 4,
@@ -63,8 +65,11 @@ REWRITTEN = (Kind.TUNING, Kind.DECISIONS)
 #: What torch pickles: one file an entry, its key the name of its directory.
 ENTRY_KINDS = (Kind.FXGRAPH, Kind.AOTAUTOGRAD)
 
+#: What takes a compiler's time, or is written when it is done.
+COMPILED_KINDS = (*ENTRY_KINDS, Kind.CPP, Kind.TRITON, Kind.KERNEL, Kind.BUILD, Kind.MODEL)
+
 #: Written as a whole or not at all: a file of one version beside another's is worth nothing.
-WHOLE_KINDS = (Kind.TRITON, Kind.KERNEL, Kind.BUILD, Kind.DRIVER, Kind.INDEX)
+WHOLE_KINDS = (Kind.TRITON, Kind.KERNEL, Kind.BUILD, Kind.DRIVER, Kind.INDEX, Kind.PACKAGE)
 
 
 class Place(NamedTuple):

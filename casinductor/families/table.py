@@ -13,6 +13,7 @@ from casinductor.families import (
     files,
     inductor,
     ninja,
+    packages,
     sglang,
     tilelang,
     triton,
@@ -41,6 +42,7 @@ FAMILIES: dict[str, Family] = {
         ninja.TORCH_EXTENSIONS,
         driver.FAMILY,
         files.FAMILY,
+        packages.FAMILY,
     )
 }
 

@@ -15,9 +15,10 @@ from typing import NamedTuple
 from casinductor.errors import LocalDirectory
 from casinductor.families.inductor import folder_place, is_private_top
 from casinductor.families.ninja_files import NAMES as NINJA_NAMES
+from casinductor.families.packages import NAME as PACKAGES_NAME
 from casinductor.families.place import Fate, Place, is_junk, shared
 from casinductor.families.table import classify
-from casinductor.util.roots import DOT, Where, locate, roots_of
+from casinductor.util.roots import DOT, MARK, Where, locate, roots_of
 
 
 class Stamp(NamedTuple):
@@ -52,6 +53,8 @@ class Walk:
     unknown: list[str] = field(default_factory=list)
 
 
+#: Whose directories hold any names.
+PACKAGES = PACKAGES_NAME + MARK
 _TYPE = stat.S_IFMT(0o177777)
 
 
@@ -131,6 +134,8 @@ def _stored_name(name: str) -> str:
 
 
 def _is_private(family: str, prefix: str, name: str) -> bool:
+    if family == PACKAGES:
+        return False
     return is_junk(name) or (not family and not prefix and is_private_top(name))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from casinductor.errors import HostilePath
+from casinductor.families.packages import NAME as PACKAGES
 from casinductor.families.place import WHOLE_KINDS, Kind, shared
 from casinductor.families.table import INDUCTOR, classify
 from casinductor.inductor.requirements import refusal
@@ -72,14 +73,14 @@ def wanted_of(catalog: Catalog, job: Job, unusable: Unusable, *, needed: bool) -
 
     with catalog.reading():
         everything = versions(catalog, job.cache)
-        here = [v for v in everything if roots.holds(v.id)]
+        here = [v for v in everything if roots.holds(v.id) and job.only in ("", v.id)]
         lost = lost_versions(catalog, here, unusable)
         union = resolve((v for v in here if v.row not in lost), judge)
         whole = resolve(here, judge) if lost else union
         result = Wanted(union, catalog.groups.paths(union.groups.values()), empty=not everything)
         for version in everything:
-            if not roots.holds(version.id):
-                name = split(version.id)[0].removesuffix(MARK) or INDUCTOR
+            name = split(version.id)[0].removesuffix(MARK) or INDUCTOR
+            if not roots.holds(version.id) and name != PACKAGES:
                 result.elsewhere[name] = result.elsewhere.get(name, 0) + 1
         result.lost = len(whole.groups.keys() - union.groups.keys())
         result.refused = {

@@ -21,7 +21,7 @@ from casinductor.job import Job
 from casinductor.util.roots import locate, split
 
 _TORCHS_OWN = (*ENTRY_KINDS, Kind.CPP, Kind.MODULE, Kind.TUNING, Kind.DECISIONS)
-_OPAQUE = (Kind.BUILD, Kind.FILE)
+_OPAQUE = (Kind.BUILD, Kind.FILE, Kind.PACKAGE)
 #: The device that generated code runs on, by its index in the process (torch/_inductor/codegen).
 _INDEX = re.compile(rb"_DeviceGuard\((\d+)\)|get_raw_stream\((\d+)\)|device='cuda:(\d+)'")
 

@@ -64,6 +64,9 @@ class Synchronization:
         self.report = SyncReport(str(job.cache))
         self.refreshed = Refreshed()
         self._walk = walk(job.roots) if walked is None else walked
+        if job.only:
+            found = self._walk.files.items()
+            self._walk.files = {path: f for path, f in found if f.place.group == job.only}
         self._graphs = Graphs(job.roots, self._walk)
 
     def run(self) -> tuple[SyncReport, Snapshot | None]:

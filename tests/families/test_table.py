@@ -142,7 +142,9 @@ class TestRoots:
         assert roots.holds("vllm!a")
         assert not roots.holds("triton!a")
 
-    @pytest.mark.parametrize("path", ["triton!a/b", "vllm!x/%2E", "vllm!x/%2E.", "vllm!%2E"])
+    @pytest.mark.parametrize(
+        "path", ["triton!a/b", "vllm!x/%2E", "vllm!x/%2E.", "vllm!%2E", "vllm!/etc/passwd", "vllm!"]
+    )
     def test_no_path_leads_anywhere_else(self, path: str) -> None:
         with pytest.raises(HostilePath):
             locate(Roots("/t", {"vllm": "/v"}), path)

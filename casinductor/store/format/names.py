@@ -22,12 +22,16 @@ USES = "uses"
 PROBES = "probes"
 WARMUPS = "warmups"
 CLAIMS = "claims"
+LEADS = "leads"
+#: The word of a claim to compile for others that was given up or is done.
+LEAD_ENDED = "end"
+_LONGEST_NUMBER = 9
 MANIFEST_SUFFIX = ".manifest"
 PACK_SUFFIX = ".pack"
 WARMUP_SUFFIX = ".warmup"
 MARK_SUFFIX = ".mark"
 
-_RESERVED = {MANIFESTS, PACKS, CONDEMNED, QUARANTINE, USES, PROBES, WARMUPS, CLAIMS, FORMAT}
+_RESERVED = {MANIFESTS, PACKS, CONDEMNED, QUARANTINE, USES, PROBES, WARMUPS, CLAIMS, LEADS, FORMAT}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _USE = re.compile(r"\d{4}-\d{2}-\d{2}(T\d{6})?")
 _MAX_PART = 200
@@ -73,6 +77,15 @@ class CacheId:
     def claim(self, ulid: str, hour: int) -> str:
         """Elects one worker to merge manifests of which ``ulid`` is the oldest, in that hour."""
         return f"{CLAIMS}/{self.gpu}/{self.key}/{ulid}-{hour}"
+
+    @property
+    def leads(self) -> str:
+        """The prefix of claims to compile for others."""
+        return f"{LEADS}/{self.gpu}/{self.key}/"
+
+    def lead(self, ulid: str, kind: str, team: str, word: str) -> str:
+        """A sign of the claim of this ULID: its number, or :data:`LEAD_ENDED`."""
+        return f"{self.leads}{ulid}-{kind}-{team}-{word}"
 
     @property
     def zip(self) -> str:
@@ -157,6 +170,16 @@ def claim_hour(name: str) -> int | None:
     """The hour since 1970 of a claim's name; None for anything else."""
     hour = name.rpartition("-")[2]
     return int(hour) if name.startswith(f"{CLAIMS}/") and hour.isdecimal() else None
+
+
+def parse_lead(name: str) -> tuple[str, str, str, str] | None:
+    """ULID, kind, team and word of a sign of a claim; None for anything else."""
+    parts = name.rpartition("/")[2].split("-")
+    if not name.startswith(f"{LEADS}/") or len(parts) != 4 or not is_ulid(parts[0]):
+        return None
+    word = parts[3]
+    known = word == LEAD_ENDED or (word.isdecimal() and len(word) <= _LONGEST_NUMBER)
+    return (parts[0], parts[1], parts[2], word) if known else None
 
 
 def parse_use(name: str) -> tuple[CacheId, str] | None:

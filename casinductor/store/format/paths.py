@@ -24,6 +24,8 @@ def check_path(path: str) -> str:
     if path.startswith("/") or _BAD.search(path):
         raise HostilePath(f"{shown} is absolute or has a character no artifact's name has")
     for part in path.split("/"):
+        if part.endswith("!"):
+            raise HostilePath(f"{shown} names a family and nothing below it")
         if part in ("", ".", "..") or part.startswith("."):
             raise HostilePath(f"{shown} has an empty part or one that starts with a dot")
         if len(part.encode("utf-8", "replace")) > _MAX_PART:

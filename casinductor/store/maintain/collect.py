@@ -29,6 +29,7 @@ from casinductor.store.write.publish import unreliable
 _ROUNDS = 3
 _MARK_DAYS = 2
 _CLAIM_HOURS = 24
+_LEAD_SECONDS = 86_400
 
 
 @dataclass
@@ -245,6 +246,10 @@ def _tidy(store: Store, plan: CollectionPlan, min_age_seconds: float) -> None:
     for item in store.backend.list(f"{names.CLAIMS}/", recursive=True):
         hour = names.claim_hour(item.name)
         if hour is None or hour < time.time() / 3600 - _CLAIM_HOURS:
+            store.backend.delete(item.name)
+    for item in store.backend.list(f"{names.LEADS}/", recursive=True):
+        parsed = names.parse_lead(item.name)
+        if parsed is None or not is_younger_than(parsed[0], _LEAD_SECONDS):
             store.backend.delete(item.name)
     for item in store.backend.list(f"{names.PROBES}/"):
         if not is_younger_than(item.name.rpartition("/")[2], min_age_seconds):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 
 from casinductor.deadline import Deadline
-from casinductor.errors import NameTaken
+from casinductor.errors import CasinductorError, NameTaken
 from casinductor.store.format.names import CacheId
 from casinductor.store.format.ulid import new_ulid, ulid_ms
 from casinductor.store.grace import grace_of
@@ -18,6 +18,7 @@ from casinductor.store.index.union import versions
 from casinductor.store.maintain.rewrite import Terms, rewrite
 from casinductor.store.store import Store
 from casinductor.store.write.publish import unreliable
+from casinductor.util.voice import warn
 
 #: Packs below this size are joined, as each costs a restore a request of its own.
 SMALL_PACK_BYTES = 4 << 20
@@ -51,6 +52,20 @@ def merge(store: Store, cache: CacheId, after: int, deadline: Deadline) -> int:
     done = rewrite(store, cache, old, terms)
     _clear(store, cache)
     return len(done.replaced)
+
+
+def merge_if_time(store: Store, cache: CacheId, after: int, deadline: Deadline) -> int:
+    """As :func:`merge` if half of the time is left, for a sync that is acknowledged already and
+    does not fail for it; the manifests that became one. ``after`` 0: never.
+    """
+    left = deadline.remaining()
+    if not after or (left is not None and left < (deadline.seconds or 0.0) / 2):
+        return 0
+    try:
+        return merge(store, cache, after, deadline)
+    except CasinductorError as error:
+        warn(f"{cache}: its manifests were not merged: {error}")
+        return 0
 
 
 def _elected(store: Store, cache: CacheId, oldest: str) -> bool:
