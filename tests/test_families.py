@@ -316,7 +316,8 @@ def test_marks_of_sources_name_what_lies_outside(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "a.h").write_text("a")
     inputs = [str(tmp_path / "a.h"), "own.cpp", "../a.h", "/x/site-packages/torch/include/t.h"]
-    marks = source_marks(inputs, b"cxx = sh\nnvcc = /no/nvcc\n", str(tmp_path / "out"))
+    out = str(tmp_path / "out")
+    marks = source_marks(inputs, b"cxx = sh\nnvcc = /no/nvcc\n", out, out)
     assert [mark.partition(" ")[2] for mark in marks] == ["/no/nvcc", str(tmp_path / "a.h"), "sh"]
     assert changed_source(marks) is None, "what is nowhere is nowhere"
     (tmp_path / "a.h").write_text("b!")

@@ -21,6 +21,7 @@ _COMMANDS = (
     "pull",
     "run",
     "watch",
+    "assert-warm",
     "ls",
     "inspect",
     "kernels",
@@ -50,7 +51,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
-        command: click.Command = import_module(f"casinductor.cli.{name}").command
+        command: click.Command = import_module(f"casinductor.cli.{name.replace('-', '_')}").command
         return command
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from casinductor.cache import Cache
 from casinductor.companion.rest import Rest
 from casinductor.errors import CasinductorError
-from casinductor.families.place import COMPILED_KINDS
+from casinductor.families.place import COMPILED_KINDS, GRAPH_KINDS
 from casinductor.inductor.directory import walk
 from casinductor.observe import spool
 from casinductor.observe.spool import OWN
@@ -24,6 +24,8 @@ from casinductor.storm.leader import Leader
 
 #: A directory that did not change for so long is at rest.
 REST_SECONDS = 3.0
+#: The same where a whole graph came since the last publication: what it needs came before it.
+GRAPH_REST_SECONDS = 1.0
 _LOOK_SECONDS = 1.0
 #: What is told and kept of a worker that does not say when its warm-up ends: after such a rest, and
 #: for the first time where nothing ever came.
@@ -36,6 +38,9 @@ LAST_SECONDS, _END_SECONDS = 20.0, 0.2
 #: Of one processor, what looking may take.
 _SHARE = 0.01
 
+#: How many files there are, when the last of them came (nanoseconds since 1970), how many of them
+#: were compiled, and how many hold whole graphs.
+Look = tuple[int, int, int, int]
 #: What is told: a kind of event, a sentence, and its fields.
 Tell = Callable[[str, str, dict[str, object]], None]
 
@@ -56,7 +61,7 @@ class Companion:
         self._tell = tell
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: Look | None = None
         self._published = 0.0
         self._leader: Leader | None = None
         self._lead_rest = Rest(LEAD_SECONDS, cache.settings.wait)
@@ -166,11 +171,13 @@ class Companion:
                 return False
         return True
 
-    def _publish_if_due(self, now: tuple[int, int, int]) -> None:
+    def _publish_if_due(self, now: Look) -> None:
         if now == self._seen:
             return
         waited = time.monotonic() - self._published
-        if time.time() - now[1] / 1e9 < REST_SECONDS and waited < self._every:
+        graphs_before = self._seen[3] if self._seen else 0
+        rest = GRAPH_REST_SECONDS if now[3] > graphs_before else REST_SECONDS
+        if time.time() - now[1] / 1e9 < rest and waited < self._every:
             return
         self._seen, self._published = now, time.monotonic()
         try:
@@ -181,16 +188,15 @@ class Companion:
         if report.manifest is not None:
             self._tell("published", report.summary(), report.as_dict())
 
-    def _look(self) -> tuple[int, int, int]:
-        """How many files there are, when the last of them came, in nanoseconds since 1970, and how
-        many of them were compiled.
-        """
+    def _look(self) -> Look:
         try:
             files = walk(self.cache.roots).files.values()
         except CasinductorError:
-            return self._seen or (0, 0, 0)
+            return self._seen or (0, 0, 0, 0)
         newest = max((file.stamp.mtime for file in files), default=0)
-        return len(files), newest, sum(file.place.kind in COMPILED_KINDS for file in files)
+        compiled = sum(file.place.kind in COMPILED_KINDS for file in files)
+        graphs = sum(file.place.kind in GRAPH_KINDS for file in files)
+        return len(files), newest, compiled, graphs
 
 
 def _ending() -> bool:

@@ -1,7 +1,7 @@
 """What ninja builds at run time: torch's C++ extensions, tvm-ffi's, FlashInfer's operators.
 
-Invariant: a directory that ninja built is one group, with its sources and what ninja remembers of
-it, and is valid at the producer's path only. Since ninja looks at times alone, what it would no
+Invariant: a directory that ninja built is one group, with what ninja remembers of it, and is valid
+at the producer's path only. Since ninja looks at times alone, what it would no
 longer notice after a restore (sources, headers, compilers) is demanded by content instead.
 Layout: ``torch/utils/cpp_extension.py``, ``tvm_ffi/cpp/extension.py``, ``flashinfer/jit/core.py``.
 """
@@ -18,7 +18,8 @@ _NAME = r"[^/]+"
 _EXTENSION = re.compile(rf"((?:py\d+{_NAME}/)?{_NAME})/{_NAME}")
 _BUILT = re.compile(rf"({_NAME}_[0-9a-f]{{8,64}})/{_NAME}")
 _CUTE = re.compile(rf"({_NAME}/{_NAME}/cached_ops/{_NAME}_cute_dsl)/{_NAME}")
-_OPERATOR = re.compile(rf"({_NAME}/{_NAME})/(?:cached_ops|generated)/({_NAME})/.+")
+_OPERATOR = re.compile(rf"({_NAME}/{_NAME}/cached_ops/{_NAME})/.+")
+_GENERATED = re.compile(rf"{_NAME}/{_NAME}/generated/.+")
 #: Held while a directory is built, a log for people, and binaries that are downloaded.
 _OWN = re.compile(r"(?:.*/)?(?:lock|flashinfer_jit\.log)|(?:.*/)?cubins/.*")
 
@@ -46,15 +47,17 @@ def classify_tvm_ffi(path: str) -> Place:
 
 
 def classify_flashinfer(path: str) -> Place:
-    """The place of a file below FlashInfer's directory: an operator's objects and the sources that
-    were generated for it lie in two folders of its name.
+    """The place of a file below FlashInfer's directory: an operator's objects, and the sources that
+    were generated for operators, whose names do not say for which.
     """
     if _is_own(path):
         return JUNK
     if match := _CUTE.fullmatch(path):
         return share(Kind.KERNEL, match[1])
+    if _GENERATED.fullmatch(path):
+        return share(Kind.SIDE, path)
     match = _OPERATOR.fullmatch(path)
-    return share(Kind.BUILD, f"{match[1]}/{match[2]}") if match else UNKNOWN
+    return share(Kind.BUILD, match[1]) if match else UNKNOWN
 
 
 def root_extension(environ: Environ) -> str:

@@ -65,8 +65,11 @@ REWRITTEN = (Kind.TUNING, Kind.DECISIONS)
 #: What torch pickles: one file an entry, its key the name of its directory.
 ENTRY_KINDS = (Kind.FXGRAPH, Kind.AOTAUTOGRAD)
 
+#: What holds a whole graph, and is written when all that it needs is there.
+GRAPH_KINDS = (*ENTRY_KINDS, Kind.MODEL)
+
 #: What takes a compiler's time, or is written when it is done.
-COMPILED_KINDS = (*ENTRY_KINDS, Kind.CPP, Kind.TRITON, Kind.KERNEL, Kind.BUILD, Kind.MODEL)
+COMPILED_KINDS = (*GRAPH_KINDS, Kind.CPP, Kind.TRITON, Kind.KERNEL, Kind.BUILD)
 
 #: Written as a whole or not at all: a file of one version beside another's is worth nothing.
 WHOLE_KINDS = (Kind.TRITON, Kind.KERNEL, Kind.BUILD, Kind.DRIVER, Kind.INDEX, Kind.PACKAGE)

@@ -1,7 +1,7 @@
-"""TileLang's directory: one folder of four files a kernel, renamed into place when it is whole.
+"""TileLang's directory: one folder a kernel, renamed into place when it is whole.
 
 Invariant: a kernel whose folder lacks a file is a miss, so it is one group; what TileLang stages or
-tunes is not shared. Layout: TileLang of August 2026, ``tilelang/cache``, read and not run on a GPU.
+tunes is not shared. Layout: TileLang 0.1.15, run for ``sm_90`` without a GPU.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from casinductor.families.family import Environ, Family, first_set, home
 from casinductor.families.place import JUNK, UNKNOWN, Kind, Place, is_junk, share
 
-_KERNEL = re.compile(r"([^/]+/[^/]+/kernels/[0-9a-f]{64})/[^/]+")
+_KERNEL = re.compile(r"([^/]+/(?:[^/]+/kernels|cuda-binaries)/[0-9a-f]{64})/[^/]+")
 
 
 def classify(path: str) -> Place:

@@ -22,14 +22,15 @@ _HEX = 32
 _known: dict[tuple[str, int, int, int], str] = {}
 
 
-def source_marks(inputs: Iterable[str], commands: bytes, folder: str) -> list[str]:
-    """A mark for every file that a build in ``folder`` read outside it, and for each compiler that
-    its ``commands`` (the text of ``build.ninja``) name: 32 hexadecimal digits, a blank, the path.
+def source_marks(inputs: Iterable[str], commands: bytes, folder: str, root: str) -> list[str]:
+    """A mark for every file that a build in ``folder`` read outside ``root``, whose files are
+    stored themselves, and for each compiler that its ``commands`` (the text of ``build.ninja``)
+    name: 32 hexadecimal digits, a blank, the path.
     """
     paths = set()
     for path in inputs:
         whole = os.path.normpath(os.path.join(folder, path))
-        if not whole.startswith(folder + "/") and not _TORCH.search(whole):
+        if not whole.startswith(root + "/") and not _TORCH.search(whole):
             paths.add(whole)
     paths |= {found.decode("utf-8", "replace") for _, found in _COMMAND.findall(commands)}
     return [f"{_digest(path)} {path}" for path in sorted(paths)]

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from casinductor.errors import HostilePath
 from casinductor.families.packages import NAME as PACKAGES
-from casinductor.families.place import WHOLE_KINDS, Kind, shared
-from casinductor.families.table import INDUCTOR, classify
+from casinductor.families.place import WHOLE_KINDS, shared
+from casinductor.families.table import INDUCTOR, classify, family_of
 from casinductor.inductor.requirements import refusal
 from casinductor.job import Job
 from casinductor.store.format.paths import check_mode, check_path
@@ -43,7 +43,8 @@ class Task:
     @property
     def dated(self) -> bool:
         """Whether all files get one time, as what built them compares nothing else."""
-        return self.version.kind == Kind.BUILD.value
+        family = family_of(self.version.id)
+        return family is not None and family.bound
 
 
 @dataclass

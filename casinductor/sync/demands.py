@@ -91,8 +91,8 @@ def demands(kind: Kind, group: str, traits: Traits, job: Job) -> Requirement:
     if family.bound:
         found["roots"] = [f"{family.name}={job.roots.others[family.name]}"]
     if kind is Kind.BUILD:
-        folder = locate(job.roots, group)
-        found["sources"] = source_marks(traits.inputs, traits.commands, folder)
+        folder, root = locate(job.roots, group), job.roots.others[family.name]
+        found["sources"] = source_marks(traits.inputs, traits.commands, folder, root)
     if traits.indexes:
         found["rank_device"] = _rank_device(group, traits.indexes, worker.devices)
     return found

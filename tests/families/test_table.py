@@ -55,10 +55,26 @@ SHARED = [
         f"tilelang!0.1/linux-x86_64/kernels/{'c' * 64}",
         True,
     ),
+    (
+        f"tilelang!0.1/cuda-binaries/{'c' * 64}/kernel.cubin",
+        Kind.KERNEL,
+        f"tilelang!0.1/cuda-binaries/{'c' * 64}",
+        True,
+    ),
     ("cutedsl!cute_dsl_ab.mlir", Kind.KERNEL, "cutedsl!cute_dsl_ab.mlir", True),
     ("quack!fp/0123ab.o", Kind.KERNEL, "quack!fp/0123ab.o", True),
-    ("flashinfer!0.3/90a/cached_ops/mla/build.ninja", Kind.BUILD, "flashinfer!0.3/90a/mla", True),
-    ("flashinfer!0.3/90a/generated/mla/a.cu", Kind.BUILD, "flashinfer!0.3/90a/mla", True),
+    (
+        "flashinfer!0.3/90a/cached_ops/mla/build.ninja",
+        Kind.BUILD,
+        "flashinfer!0.3/90a/cached_ops/mla",
+        True,
+    ),
+    (
+        "flashinfer!0.3/90a/generated/mla/a.cu",
+        Kind.SIDE,
+        "flashinfer!0.3/90a/generated/mla/a.cu",
+        True,
+    ),
     (
         "flashinfer!0.3/90a/cached_ops/m_sm90_cute_dsl/meta.json",
         Kind.KERNEL,

@@ -13,7 +13,7 @@ from pygments.lexers import get_lexer_by_name
 from pygments.token import Error
 
 from casinductor.cli.mlir import MlirLexer
-from casinductor.errors import CacheNotFound, InvalidName, LocalDirectory
+from casinductor.errors import CacheNotFound, Compiled, InvalidName, LocalDirectory
 from casinductor.inspect.schema import TABLES
 from casinductor.inspect.show import FORMS
 from casinductor.reports.warmup import Happened
@@ -303,3 +303,16 @@ def test_lost_packs_leave_opaque_rows(store: Fleet, run: Command) -> None:
     rows = run("inspect", "model/v1")
     assert {row["opaque"] for row in rows} == {"its blobs are missing or damaged"}
     assert run("kernels", "model/v1")
+
+
+def test_a_warm_run_can_be_asserted(store: Fleet, run: Command) -> None:
+    cache = CacheId("H100", "model/v1")
+    with pytest.raises(CacheNotFound):
+        run("assert-warm", "model/v1")
+    note(store, cache, warmup("H100/model/v1"))
+    assert run("assert-warm", "model/v1")["compiled"] == []
+    missed = warmup("H100/model/v1", happened=[Happened("fxgraph", "miss", "fabc")])
+    missed.graphs["fxgraph_miss"] = 1
+    note(store, cache, missed)
+    with pytest.raises(Compiled, match="compiled: fxgraph miss f"):
+        run("assert-warm", "model/v1")

@@ -1,0 +1,47 @@
+"""``casinductor assert-warm``: whether a worker found everything in the cache, for CI and canaries.
+
+Invariant: works from the record that the worker left; a run of which nothing is known is not warm.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from casinductor.cli.options import Options, command_options
+
+if TYPE_CHECKING:
+    from casinductor.reports.warmup import WarmupReport
+
+_SHOWN = 12
+
+
+@click.command()
+@click.argument("cache")
+@click.option("--worker", metavar="HOST", help="The last warm-up of this worker.")
+@click.option("--run", "run", metavar="ULID", help="The warm-up of this name.")
+@command_options
+def command(options: Options, cache: str, worker: str | None, run: str | None) -> None:
+    """Fail with status 10 if the last warm-up of CACHE compiled anything, and name it."""
+    from casinductor.errors import Compiled
+    from casinductor.inspect.explain import last_run
+    from casinductor.store.opening import with_store
+
+    found = options.cache(cache)
+    record, report = with_store(
+        found.settings, lambda store: last_run(store, found.id, worker, run)
+    )
+    named = _compiled(report)
+    document = {**report.as_dict(), "record": record.ulid, "compiled": named}
+    options.emit(document, [f"{record.ulid}: {report.summary()}", *named[:_SHOWN]])
+    if report.compiled:
+        raise Compiled(
+            f"{found.id}: the warm-up {record.ulid} compiled: {', '.join(named[:3]) or 'see its record'}"
+        )
+
+
+def _compiled(report: WarmupReport) -> list[str]:
+    """Each graph that missed and each kernel that was built although its graph hit."""
+    graphs = [f"{h.cache} {h.status} {h.key}" for h in report.happened if h.status != "hit"]
+    return [*graphs, *(f"{item.kind} {item.path}: {item.why}" for item in report.rebuilt)]
