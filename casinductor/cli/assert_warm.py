@@ -36,9 +36,8 @@ def command(options: Options, cache: str, worker: str | None, run: str | None) -
     document = {**report.as_dict(), "record": record.ulid, "compiled": named}
     options.emit(document, [f"{record.ulid}: {report.summary()}", *named[:_SHOWN]])
     if report.compiled:
-        raise Compiled(
-            f"{found.id}: the warm-up {record.ulid} compiled: {', '.join(named[:3]) or 'see its record'}"
-        )
+        told = ", ".join(named[:3]) or "see its record"
+        raise Compiled(f"{found.id}: the warm-up {record.ulid} compiled: {told}")
 
 
 def _compiled(report: WarmupReport) -> list[str]:
