@@ -214,4 +214,13 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "TRUST_LOCAL": ("trust_local", units.switch),
 }
 #: Read elsewhere: what is printed, and what development sets.
-_OTHER_VARIABLES = ("LOG", "KEY", "SPOOL", "CORPUS", "SOAK_PYTHONS", "VLLM_PYTHON")
+_OTHER_VARIABLES = (
+    "LOG",
+    "KEY",
+    "SPOOL",
+    "COMPLETE",
+    "CORPUS",
+    "SOAK_PYTHONS",
+    "STANDIN",
+    "VLLM_PYTHON",
+)

@@ -48,7 +48,7 @@ STORE_ROOMS = (
     ("grace", "parallel", "sampling", "backend"),
     ("format",),
     ("backends", "index"),
-    ("marks", "leads"),
+    ("marks", "leads", "completions"),
     ("store",),
     ("opening", "stats", "read", "write"),
     ("maintain",),

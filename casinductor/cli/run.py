@@ -36,6 +36,11 @@ EVERY = click.option(
 @click.argument("cache")
 @EVERY
 @click.option("--assert-warm", is_flag=True, help="Fail with status 10 if anything was compiled.")
+@click.option(
+    "--complete",
+    metavar="LABEL",
+    help="COMMAND compiles all that LABEL stands for: mark it so, and tell COMMAND if it is.",
+)
 @family_option
 @python_option
 @click.argument("command_line", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND...")
@@ -45,6 +50,7 @@ def command(
     cache: str,
     every: float,
     assert_warm: bool,
+    complete: str | None,
     families: tuple[str, ...],
     python: str | None,
     command_line: tuple[str, ...],
@@ -52,6 +58,12 @@ def command(
     """Run COMMAND with CACHE: restored before it, published while it runs and after it."""
     from casinductor.companion.child import Child, status_of
     from casinductor.companion.companion import Companion
+    from casinductor.companion.completion import (
+        VARIABLE,
+        check_label,
+        is_complete,
+        mark_complete,
+    )
     from casinductor.companion.environment import interpreter_of, worker_environment
     from casinductor.errors import Compiled, InvalidName
     from casinductor.observe import spool
@@ -59,11 +71,15 @@ def command(
 
     if not command_line:
         raise InvalidName("there is no command to run: casinductor run CACHE -- COMMAND")
+    label = check_label(complete) if complete else ""
     found = _cache(options, cache, families, python, interpreter_of(command_line[0]))
     companion = Companion(found, every, options.tell)
     usable = companion.prepare()
     environment = worker_environment(os.environ, found.root) if usable else dict(os.environ)
     if usable:
+        environment.pop(VARIABLE, None)
+        if label and is_complete(found, label):
+            environment[VARIABLE] = label
         spool.begin(found.settings.state_dir or default_state_dir(), environment)
     try:
         child = Child(command_line, environment)
@@ -77,6 +93,8 @@ def command(
     if usable:
         warmup = companion.finish(HURRIED_SECONDS if child.asked_to_end else None)
         spool.end()
+        if label and status == 0 and warmup is not None and VARIABLE not in environment:
+            mark_complete(found, label)
     if status == 0 and assert_warm and (warmup is None or warmup.compiled):
         raise Compiled(warmup.summary() if warmup else f"{found.id}: nothing is known of this run")
     sys.exit(status)

@@ -47,7 +47,7 @@ class Site:
             **more,
         }
 
-    def run(self, code: str, /, cwd: Path | None = None, **more: str) -> str:
+    def run(self, code: str, /, *, cwd: Path | None = None, **more: str) -> str:
         done = subprocess.run(
             [sys.executable, "-c", HEAD + code],
             env=self.environment(**more),

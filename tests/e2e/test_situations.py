@@ -140,7 +140,6 @@ def test_a_lock_that_somebody_holds_is_passed_by(site: Site) -> None:
     try:
         said = site.run(
             f"{BLOCK}model(1); model(2)",
-            None,
             CASINDUCTOR_RESTORE_DEADLINE="8s",
             CASINDUCTOR_SYNC_DEADLINE="8s",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -52,3 +53,70 @@ def test_two_keys_of_one_process_keep_their_kernels_apart(tmp_path: Path) -> Non
     assert kernels(site, "m/v2", tmp_path / "two") == 1
     site.forget()
     assert "fxgraph 1 of 1 hit" in site.run(f"{OTHER}model(2)")
+
+
+#: A folder with a ``libcuda.so.1`` that stands in for CUDA's driver (compiling is real, kernels do
+#: nothing) and modules that go with it; without one a real GPU is needed.
+STANDIN = os.environ.get("CASINDUCTOR_STANDIN", "")
+ON_GPU = """
+if os.environ.get("CASINDUCTOR_STANDIN"):
+    sys.path.insert(0, os.environ["CASINDUCTOR_STANDIN"])
+    import fake_ops
+def model(n):
+    import torch
+    torch.set_grad_enabled(False)
+    torch._dynamo.reset()
+    torch.compile(lambda x: torch.relu(x * n + 1).sum(-1))(torch.empty(64, 256, device="cuda"))
+"""
+
+
+def gpu_environment() -> dict[str, str]:
+    """What makes torch take the stand-in for a GPU."""
+    if not STANDIN:
+        return {}
+    return {
+        "GB_FAKE": "1",
+        "LD_PRELOAD": f"{STANDIN}/libcuda.so.1",
+        "LD_LIBRARY_PATH": STANDIN,
+        "LIBRARY_PATH": STANDIN,
+        "TRITON_LIBCUDA_PATH": STANDIN,
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",
+        "CASINDUCTOR_GPU_TYPE": "H100",
+        "CASINDUCTOR_STANDIN": STANDIN,
+    }
+
+
+def need_gpu() -> None:
+    asked = "import torch; print(torch.cuda.is_available())"
+    environment = {**os.environ, **gpu_environment()}
+    done = subprocess.run(
+        [sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True
+    )
+    if done.stdout.strip() != "True":
+        pytest.skip("needs a GPU, or CASINDUCTOR_STANDIN and a torch that was built for CUDA")
+
+
+def test_fresh_workers_hit_on_a_gpu(tmp_path: Path) -> None:
+    need_gpu()
+    site = Site(tmp_path)
+    said = []
+    for number in range(3):
+        site.forget()
+        text = site.run(f"{ON_GPU}{BLOCK}model(1)", cwd=None, **gpu_environment())
+        assert "of no known kind" not in text, number
+        said.append(text)
+    assert "1 missed" in said[0]
+    for text in said[1:]:
+        assert "fxgraph 1 of 1 hit" in text
+        assert "0 kernels built" in text
+    assert "nothing new to publish" in said[2]
+
+
+def test_two_keys_of_one_process_keep_their_kernels_apart_on_a_gpu(tmp_path: Path) -> None:
+    need_gpu()
+    site = Site(tmp_path)
+    site.run(f"{ON_GPU}{BLOCK}model(1)\n{OTHER}model(2)", cwd=None, **gpu_environment())
+    site.forget()
+    text = site.run(f"{ON_GPU}{OTHER}model(2)", cwd=None, **gpu_environment())
+    assert "fxgraph 1 of 1 hit" in text
+    assert "0 kernels built" in text

@@ -23,6 +23,7 @@ PROBES = "probes"
 WARMUPS = "warmups"
 CLAIMS = "claims"
 LEADS = "leads"
+COMPLETIONS = "completions"
 #: The word of a claim to compile for others that was given up or is done.
 LEAD_ENDED = "end"
 _LONGEST_NUMBER = 9
@@ -31,7 +32,8 @@ PACK_SUFFIX = ".pack"
 WARMUP_SUFFIX = ".warmup"
 MARK_SUFFIX = ".mark"
 
-_RESERVED = {MANIFESTS, PACKS, CONDEMNED, QUARANTINE, USES, PROBES, WARMUPS, CLAIMS, LEADS, FORMAT}
+_RESERVED = {MANIFESTS, PACKS, CONDEMNED, QUARANTINE, USES, PROBES, WARMUPS, FORMAT}
+_RESERVED |= {CLAIMS, LEADS, COMPLETIONS}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _USE = re.compile(r"\d{4}-\d{2}-\d{2}(T\d{6})?")
 _MAX_PART = 200
@@ -86,6 +88,15 @@ class CacheId:
     def lead(self, ulid: str, kind: str, team: str, word: str) -> str:
         """A sign of the claim of this ULID: its number, or :data:`LEAD_ENDED`."""
         return f"{self.leads}{ulid}-{kind}-{team}-{word}"
+
+    @property
+    def completions(self) -> str:
+        """The prefix of marks of complete warm-ups."""
+        return f"{COMPLETIONS}/{self.gpu}/{self.key}/"
+
+    def completion(self, ulid: str, kind: str, label: str) -> str:
+        """The mark that a warm-up covered ``label``, for workers of this kind."""
+        return f"{self.completions}{ulid}-{kind}-{label}"
 
     @property
     def zip(self) -> str:
@@ -180,6 +191,14 @@ def parse_lead(name: str) -> tuple[str, str, str, str] | None:
     word = parts[3]
     known = word == LEAD_ENDED or (word.isdecimal() and len(word) <= _LONGEST_NUMBER)
     return (parts[0], parts[1], parts[2], word) if known else None
+
+
+def parse_completion(name: str) -> tuple[str, str, str] | None:
+    """ULID, kind and label of a mark of a complete warm-up; None for anything else."""
+    parts = name.rpartition("/")[2].split("-")
+    if not name.startswith(f"{COMPLETIONS}/") or len(parts) != 3 or not is_ulid(parts[0]):
+        return None
+    return parts[0], parts[1], parts[2]
 
 
 def parse_use(name: str) -> tuple[CacheId, str] | None:

@@ -30,6 +30,7 @@ _ROUNDS = 3
 _MARK_DAYS = 2
 _CLAIM_HOURS = 24
 _LEAD_SECONDS = 86_400
+_COMPLETIONS = 50
 
 
 @dataclass
@@ -247,6 +248,8 @@ def _tidy(store: Store, plan: CollectionPlan, min_age_seconds: float) -> None:
         hour = names.claim_hour(item.name)
         if hour is None or hour < time.time() / 3600 - _CLAIM_HOURS:
             store.backend.delete(item.name)
+    for name in _old_completions(store):
+        store.backend.delete(name)
     for item in store.backend.list(f"{names.LEADS}/", recursive=True):
         parsed = names.parse_lead(item.name)
         if parsed is None or not is_younger_than(parsed[0], _LEAD_SECONDS):
@@ -254,6 +257,19 @@ def _tidy(store: Store, plan: CollectionPlan, min_age_seconds: float) -> None:
     for item in store.backend.list(f"{names.PROBES}/"):
         if not is_younger_than(item.name.rpartition("/")[2], min_age_seconds):
             store.backend.delete(item.name)
+
+
+def _old_completions(store: Store) -> list[str]:
+    """All but each cache's newest marks of complete warm-ups, and all of a cache that is gone."""
+    living = {cache.completions for cache in store.catalog.manifests.caches()}
+    newest: dict[str, list[str]] = {}
+    for item in store.backend.list(f"{names.COMPLETIONS}/", recursive=True):
+        newest.setdefault(item.name.rpartition("/")[0] + "/", []).append(item.name)
+    return [
+        name
+        for prefix, found in newest.items()
+        for name in (sorted(found)[:-_COMPLETIONS] if prefix in living else found)
+    ]
 
 
 def _bytes(store: Store, packs: dict[str, int]) -> int:
