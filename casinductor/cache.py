@@ -64,7 +64,7 @@ class Cache:
         self._worker = worker
         self.settings = settings or Settings.from_environment()
         self.id = CacheId(gpu or self.settings.gpu_type or get_gpu_type(), key)
-        self._directories = Directories(self.settings)
+        self.directories = Directories(self.settings)
         self.snapshot: Snapshot | None = None
         self._observation: Observation | None = None
         self._restored = RestoreReport(str(self.id))
@@ -87,7 +87,7 @@ class Cache:
         deadline = Deadline(limit, f"restoring {self.id} from {self.settings.store}")
         wanted = mode or self.settings.restore
         try:
-            told = self._directories.require()
+            told = self.directories.require()
             restored = bounded(lambda until: self._restore_by(until, wanted), deadline)
         except Exception as error:
             BREAKER.note(self.settings.store, error, deadline)
@@ -102,7 +102,8 @@ class Cache:
         """Publish what the local directory has and the cache lacks.
 
         After a :meth:`restore`, artifacts of other caches that this worker did not use are left
-        out; without one, everything shareable is published. Raises as :meth:`restore` does, with
+        out; without one, everything shareable is published, of other families than torch's where
+        the settings name them. Raises as :meth:`restore` does, with
         the settings' ``sync_deadline``; an error means that nothing was acknowledged.
         """
         start = perf_counter()
@@ -145,7 +146,7 @@ class Cache:
         self, deadline: Deadline, keep_equivalent: bool, found: Walk | None
     ) -> tuple[SyncReport, Snapshot | None]:
         try:
-            told = self._directories.require_private()
+            told = self.directories.require_private()
             report, snapshot = bounded(
                 lambda until: self._sync_by(until, keep_equivalent, found), deadline
             )
@@ -163,7 +164,7 @@ class Cache:
     @property
     def roots(self) -> Roots:
         """The directories of all families that are shared."""
-        return self._directories.roots
+        return self.directories.roots
 
     @property
     def is_open(self) -> bool:
@@ -172,7 +173,7 @@ class Cache:
 
     def unusable(self) -> str | None:
         """Why the local directory cannot be used, None if it can; it is created if need be."""
-        return self._directories.unusable()
+        return self.directories.unusable()
 
     def moved_to(self, root: str) -> Cache:
         """This cache with another local directory, of which what came since the restore counts."""
@@ -246,14 +247,17 @@ class Cache:
     def _sync_by(
         self, deadline: Deadline, keep_equivalent: bool, walked: Walk | None
     ) -> tuple[SyncReport, Snapshot | None]:
+        roots = self.directories.published(loaded=self.snapshot is not None)
+        job = replace(self._job(deadline), roots=roots)
+
         def work(store: Store) -> tuple[SyncReport, Snapshot | None]:
-            if not any(os.path.isdir(root) for _, root in self.roots):
+            if not any(os.path.isdir(root) for _, root in job.roots):
                 return SyncReport(str(self.id)), None
             BREAKER.check(self.settings.store, store)
             self._backend = store.backend
             report, snapshot = Synchronization(
                 store,
-                self._job(deadline),
+                job,
                 self.snapshot,
                 keep_equivalent=keep_equivalent,
                 walked=walked,
@@ -285,7 +289,7 @@ class Cache:
     def worker(self) -> Fingerprint:
         """What this worker is, or the one it was made for."""
         known = self._worker or worker_fingerprint()
-        return replace(known, roots=self._directories.described(), tag=self._directories.tag)
+        return replace(known, roots=self.directories.described(), tag=self.directories.tag)
 
     def _take_snapshot(self, restored: Restored) -> None:
         try:

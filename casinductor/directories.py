@@ -24,6 +24,7 @@ class Directories:
         self.tag = choice.tag
         self.roots: Roots = choice.roots(os.path.abspath(settings.local_dir), os.environ)
         self._trusting = settings.trust_local
+        self._named = bool(settings.families)
 
     def unusable(self) -> str | None:
         """Why torch's directory cannot be used, None if it can; it is created if need be."""
@@ -57,6 +58,12 @@ class Directories:
                 "what torch announced in this process"
             )
         return self._leave_out_exposed()
+
+    def published(self, *, loaded: bool) -> Roots:
+        """What a sync publishes from: of directories that were not ``loaded`` before everything
+        would go, so that of other families than torch's the user must name them.
+        """
+        return self.roots if loaded or self._named else Roots(self.roots.main)
 
     def described(self) -> tuple[str, ...]:
         """Where the other families lie, as the fingerprint has it."""

@@ -11,12 +11,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 from casinductor.cache import Cache
 from casinductor.companion.live import LIVE
 from casinductor.errors import CasinductorError
-from casinductor.families.table import INDUCTOR
 from casinductor.inductor.gpu import get_gpu_type
 from casinductor.reports.transfer import RestoreReport
 from casinductor.settings import Settings, own_torch_dir, unknown_variables
@@ -100,10 +98,7 @@ def sync_inductor_cache(cache_key: str, unpacked_dir_hash: str) -> None:  # noqa
 def _sync(cache_key: str) -> None:
     cache = _loaded.get(_name(cache_key))
     if cache is None:
-        settings = _settings()
-        if not settings.families:  # all of a directory is published: torch's alone
-            settings = replace(settings, families=(INDUCTOR,))
-        cache = Cache(cache_key, settings=settings)
+        cache = Cache(cache_key, settings=_settings())
         if not os.path.isdir(cache.root):
             say(f"{cache.id}: nothing to publish, there is no directory {cache.root}")
             return

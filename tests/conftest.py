@@ -9,6 +9,7 @@ import pickle
 import random
 import shutil
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -26,8 +27,12 @@ from tests import needs, servers
 from tests.servers import Server
 
 needs.name_a_torch()
-#: The developer's own caches are none of the tests' business; tests of families name theirs.
-os.environ["CASINDUCTOR_FAMILIES"] = "inductor"
+#: The developer's own caches are none of the tests' business.
+HOME = Path(tempfile.gettempdir()) / f"casinductor-tests-{os.getuid()}"
+HOME.mkdir(exist_ok=True)
+os.environ["HOME"] = str(HOME)
+for _name in [n for n in os.environ if n.endswith(("_CACHE_DIR", "_CACHE_ROOT", "_CACHE_HOME"))]:
+    del os.environ[_name]
 
 CORPUS = Path(__file__).with_name("data") / "cuda-trees.tar.xz"
 

@@ -50,8 +50,8 @@ def command(
     """Publish what DIR holds and CACHE lacks."""
     from casinductor.errors import LocalDirectory, NothingDone
 
-    target = options.cache(cache, source, python, families or _configured(options, source))
-    folders = [root for _, root in target.roots]
+    target = options.cache(cache, source, python, families)
+    folders = [root for _, root in target.directories.published(loaded=False)]
     if not any(Path(folder).is_dir() for folder in folders):
         raise LocalDirectory(f"there is no directory {', '.join(folders)} to publish")
     if target.worker.torch == "none":
@@ -67,10 +67,3 @@ def command(
             f"{', '.join(folders)}: nothing in it is shared. Is it the right directory, and of the "
             "right family (--family, docs/families.md)?"
         )
-
-
-def _configured(options: Options, source: Path | None) -> tuple[str, ...]:
-    """What the environment says; else torch's directory alone, as all of a directory is published
-    and others may hold what has nothing to do with this cache.
-    """
-    return () if source is not None else options.settings().families or ("inductor",)
