@@ -1,7 +1,8 @@
 """Cache: restore and sync, the two verbs that join torch's directory and the store.
 
 Invariant: a call ends within its deadline whatever the store does; a damaged catalog is rebuilt
-unseen. Between a restore and a sync the cache remembers what lay in the local directory.
+unseen. Between a restore and a sync the cache remembers what lay in the local directory. A worker
+waits for what is imported here, so what only some restores or a sync need is imported by them.
 """
 
 from __future__ import annotations
@@ -27,15 +28,11 @@ from casinductor.observe.observation import Observation
 from casinductor.reports.transfer import Progress, RestoreReport, SyncReport, no_progress
 from casinductor.reports.warmup import WarmupReport, to_record
 from casinductor.restore.run import Restoration, Restored
-from casinductor.restore.zipped import restore_zip
 from casinductor.settings import RestoreMode, Settings
 from casinductor.store.backend import Backend
 from casinductor.store.format.names import CacheId
-from casinductor.store.maintain.merge import merge_if_time
 from casinductor.store.opening import with_store
 from casinductor.store.store import Store
-from casinductor.store.write.journal import try_to_note
-from casinductor.sync.run import Synchronization
 from casinductor.util.roots import Roots
 from casinductor.util.voice import warn
 from casinductor.worker.lock import directory_lock
@@ -113,8 +110,11 @@ class Cache:
         deadline = Deadline(limit, f"syncing {self.id} to {self.settings.store}")
         report, snapshot = self._published(deadline, keep_equivalent, found)
         if warmup is not None:
-            report.warmup = warmup
-            self._keep(warmup, report)
+            from casinductor.store.write.journal import try_to_note
+
+            report.warmup, warmup.manifest = warmup, report.manifest
+            if self.settings.warmups and warmup.active and self._backend is not None:
+                try_to_note(self._backend, self.id, to_record(warmup))
         if snapshot is not None:
             self.snapshot = snapshot
             self._observe()
@@ -239,6 +239,8 @@ class Cache:
                 restored.report.notes.append(_PASSED_BY.format(self.root))
             if restored.report.source == "nothing":
                 store.format_problem()  # says so if a later format is why nothing was found
+                from casinductor.restore.zipped import restore_zip
+
                 return restore_zip(store.backend, self.id, self.root, deadline) or restored
             return restored
 
@@ -247,6 +249,9 @@ class Cache:
     def _sync_by(
         self, deadline: Deadline, keep_equivalent: bool, walked: Walk | None
     ) -> tuple[SyncReport, Snapshot | None]:
+        from casinductor.store.maintain.merge import merge_if_time
+        from casinductor.sync.run import Synchronization
+
         roots = self.directories.published(loaded=self.snapshot is not None)
         job = replace(self._job(deadline), roots=roots)
 
@@ -278,12 +283,6 @@ class Cache:
 
     def _job(self, deadline: Deadline) -> Job:
         return Job(self.id, self.roots, self.worker, deadline, self.progress)
-
-    def _keep(self, warmup: WarmupReport, report: SyncReport) -> None:
-        """Keep the warm-up beside its sync, which was acknowledged and does not fail for it."""
-        warmup.manifest = report.manifest
-        if self.settings.warmups and warmup.active and self._backend is not None:
-            try_to_note(self._backend, self.id, to_record(warmup))
 
     @property
     def worker(self) -> Fingerprint:

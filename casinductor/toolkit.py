@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from casinductor.cache import Cache
 from casinductor.companion.live import LIVE
@@ -19,10 +20,11 @@ from casinductor.inductor.gpu import get_gpu_type
 from casinductor.reports.transfer import RestoreReport
 from casinductor.settings import Settings, own_torch_dir, unknown_variables
 from casinductor.store.format.names import check_key
-from casinductor.storm.cold import LIVE_SECONDS, lead_or_wait
-from casinductor.storm.leader import Leader
 from casinductor.termination import publish_on_termination
 from casinductor.util.voice import say, warn
+
+if TYPE_CHECKING:
+    from casinductor.storm.leader import Leader
 
 _VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
@@ -67,6 +69,17 @@ def _load(cache_key: str) -> str:
         _log_fault("restore", cache, error)
         return ""
     (warn if report.alarming else say)(report.summary())
+    _leading.pop(_name(cache_key), None)
+    if cache.settings.wait:
+        return _lead_or_wait(cache_key, cache, report)
+    LIVE.begin(cache, cache.settings.live)
+    return report.state
+
+
+def _lead_or_wait(cache_key: str, cache: Cache, report: RestoreReport) -> str:
+    """Compile for others or wait for one that does; the state after the last restore."""
+    from casinductor.storm.cold import LIVE_SECONDS, lead_or_wait
+
     reports = [report]
 
     def tell(sentence: str, found: RestoreReport | None) -> None:
@@ -74,7 +87,6 @@ def _load(cache_key: str) -> str:
         reports.extend([found] if found else [])
 
     leader = lead_or_wait(cache, report, tell)
-    _leading.pop(_name(cache_key), None)
     if leader is not None:
         _leading[_name(cache_key)] = leader
     LIVE.begin(cache, cache.settings.live or (LIVE_SECONDS if leader else 0.0))

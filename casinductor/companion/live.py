@@ -7,10 +7,13 @@ one ends it, and nothing is left to run when the process exits.
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
-from casinductor.cache import Cache
-from casinductor.companion.companion import Companion
 from casinductor.util.voice import say, warn
+
+if TYPE_CHECKING:
+    from casinductor.cache import Cache
+    from casinductor.companion.companion import Companion
 
 #: How long what is on its way to the store is waited for.
 _STOP_SECONDS = 5.0
@@ -30,6 +33,8 @@ class Live:
         """
         self.end()
         if every:
+            from casinductor.companion.companion import Companion  # most workers never need it
+
             with self._guard:
                 self._companion = Companion(cache, every, _tell, records=records)
                 self._companion.start()

@@ -15,21 +15,23 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from glob import glob
+from typing import TYPE_CHECKING
 
 from casinductor.families.place import ENTRY_KINDS, Kind, entry_key
 from casinductor.inductor import counters
 from casinductor.inductor.directory import Found, Unstable, Walk, read_stable
-from casinductor.inductor.entries import Entry, read_entry
 from casinductor.inductor.fingerprint import Fingerprint
 from casinductor.inductor.flags import switched_off
 from casinductor.inductor.trace import TRACE, Event, saved_ns
-from casinductor.observe.kernels import KernelWatch
 from casinductor.observe.spool import OWN
 from casinductor.observe.usage import usage, was_read
 from casinductor.reports.transfer import RestoreReport
 from casinductor.reports.warmup import Happened, WarmupReport
 from casinductor.util.roots import Where
 from casinductor.worker.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from casinductor.inductor.entries import Entry
 
 _KEPT_EVENTS = 1024
 _KEPT_REBUILT = 512
@@ -137,6 +139,8 @@ class Observation:
         counted: dict[str, int],
         events: list[Event],
     ) -> None:
+        from casinductor.observe.kernels import KernelWatch  # no worker waits for a report
+
         built = KernelWatch(
             walk,
             new,
@@ -172,6 +176,8 @@ def _entry_files(files: dict[str, Found]) -> list[Found]:
 
 
 def _entry(where: Where, file: Found) -> Entry:
+    from casinductor.inductor.entries import Entry, read_entry
+
     kind, key = str(file.place.kind and file.place.kind.value), entry_key(file.path)
     try:
         return read_entry(kind, key, read_stable(where, file))

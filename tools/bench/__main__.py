@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tools.bench import distance, fleet, inspection, large, scale, trees
+from tools.bench import distance, fleet, inspection, large, ready, scale, trees
 from tools.bench.compare import Comparison, growth
 from tools.bench.measure import files_below, machine, milliseconds, table
 
@@ -25,6 +25,10 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--no-scale", action="store_true", help="leave out the large caches")
     parser.add_argument("--looks", action="store_true", help="inspection alone")
+    parser.add_argument("--ready", action="store_true", help="whole starts alone")
+    parser.add_argument(
+        "--python", action="append", default=[], help="whole starts under this one; again for more"
+    )
     parser.add_argument("--distance", action="store_true", help="latency alone")
     parser.add_argument("--fleet", action="store_true", help="a thousand workers alone")
     parser.add_argument("--large", action="store_true", help="a store of 10,000 caches alone")
@@ -34,6 +38,9 @@ def main() -> None:
     print(machine())
     with tempfile.TemporaryDirectory(dir=options.dir, prefix="casinductor-bench-") as name:
         folder = Path(name)
+        if options.ready:
+            whole_starts(folder, options)
+            return
         corpus = trees.corpus(folder)
         if options.large:
             what, rows = large.rows(folder / "large", options.caches)
@@ -66,6 +73,20 @@ def main() -> None:
             rows = scale.rows(source, folder / "scale", [500, 5_000, 50_000], 2_000_000_000)
             columns = ["cache", "files", "bytes", "sync", "peak", "needed", "peak", "all", "peak"]
             table("Scale", columns, rows)
+
+
+def whole_starts(folder: Path, options: argparse.Namespace) -> None:
+    """What a worker waits for until its first answer, for each interpreter and model."""
+    for number, python in enumerate(options.python or [sys.executable]):
+        asked = "import torch; print(torch.__version__)"
+        version = subprocess.run(
+            [python, "-c", asked], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for name in ready.MODELS:
+            model = ready.Model(name, folder / f"{number}-{name}", python)
+            model.folder.mkdir()
+            rows = ready.rows(model, options.runs)
+            table(f"torch {version}, {name}, {options.runs} rounds", ready.COLUMNS, rows)
 
 
 def far(source: Path, folder: Path, options: argparse.Namespace) -> None:

@@ -18,7 +18,6 @@ from casinductor.errors import InvalidName, Unsupported
 from casinductor.store.backend import Backend
 from casinductor.store.backends import credentials
 from casinductor.store.backends.filesystem import FilesystemBackend
-from casinductor.store.backends.objects import ObjectBackend
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
@@ -88,6 +87,8 @@ def _open_objects(address: str, scheme: str, seconds: float | None) -> Backend:
     except Exception as error:
         first = str(error).split("\n", 1)[0]
         raise Unsupported(f"the store {address} cannot be opened: {first}") from error
+    from casinductor.store.backends.objects import ObjectBackend
+
     return ObjectBackend(url + ("?" + "&".join(told) if told else ""), reader, writer, limit / 2)
 
 

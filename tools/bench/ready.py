@@ -1,0 +1,140 @@
+"""Whole starts of a worker, in turns: what it waits for until its first answer.
+
+Invariant: every start is a fresh process with a fresh local directory; nothing is deleted before
+the last one, as ext4 creates files fifteen times slower for a minute after a deletion.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+#: The ways to start, with the variables that make them; the first one finds everything in place.
+WAYS: dict[str, tuple[str, dict[str, str]]] = {
+    "directory full": ("none", {}),
+    "`needed`": ("casinductor", {}),
+    "`needed`, not listening": ("casinductor", {"CASINDUCTOR_TRACE": "0"}),
+    "`all`": ("casinductor", {"CASINDUCTOR_RESTORE": "all"}),
+    "`all`, not listening": (
+        "casinductor",
+        {"CASINDUCTOR_RESTORE": "all", "CASINDUCTOR_TRACE": "0"},
+    ),
+    "fal's zip": ("zip", {}),
+}
+MODELS = ("graph", "blocks", "training", "convolutions")
+COLUMNS = [
+    "start",
+    "load",
+    "first call",
+    "load + first call",
+    "processor",
+    "of the floor",
+    "second call",
+    "sync",
+]
+_FLOOR = "directory full"
+_WAITED = ("load", "first call")
+
+
+@dataclass
+class Start:
+    """Seconds of one start by step."""
+
+    wall: dict[str, float]
+    processor: dict[str, float]
+
+    @property
+    def waited(self) -> float:
+        return sum(self.wall[step] for step in _WAITED)
+
+    @property
+    def worked(self) -> float:
+        return sum(self.processor[step] for step in _WAITED)
+
+
+@dataclass
+class Model:
+    """The starts of one model below ``folder``, by an interpreter that has torch and us."""
+
+    name: str
+    folder: Path
+    python: str = sys.executable
+    _number: itertools.count[int] = field(default_factory=itertools.count)
+
+    def prepare(self) -> Start:
+        """A cold start, whose cache both stores get; the floor's directory is left behind."""
+        cold = self.start("none", {}, self.folder / "floor")
+        self.start("none", {}, self.folder / "floor")  # what a second start adds
+        for way in ("casinductor", "zip"):
+            seed = self.folder / f"seed-{way}"
+            shutil.copytree(self.folder / "floor", seed)
+            self.start(way, {"CASINDUCTOR_RESTORE": "all"}, seed)
+            self.start(way, {"CASINDUCTOR_RESTORE": "all"}, self.fresh())
+        return cold
+
+    def fresh(self) -> Path:
+        return self.folder / f"local-{next(self._number)}"
+
+    def start(self, way: str, more: dict[str, str], local: Path) -> Start:
+        environment = {
+            **os.environ,
+            "TORCHINDUCTOR_CACHE_DIR": str(local),
+            "CASINDUCTOR_LOCAL_DIR": str(local),
+            "CASINDUCTOR_STORE": str(self.folder / "store"),
+            "CASINDUCTOR_STATE_DIR": str(self.folder / "state"),
+            "CASINDUCTOR_FAMILIES": "inductor",
+            "CASINDUCTOR_LOG": "quiet",
+            "TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS": "0",
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            **more,
+        }
+        command = [self.python, "-m", "tools.bench.ready_worker", way, self.name, str(self.folder)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        for line in done.stdout.splitlines():
+            if line.startswith("READY "):
+                told = json.loads(line.removeprefix("READY "))
+                return Start(told["wall"], told["processor"])
+        raise RuntimeError(f"{way} {self.name}: {done.stderr[-2000:]}")
+
+
+def rows(model: Model, rounds: int) -> list[list[str]]:
+    """One row for each way, of ``rounds`` starts in turns; ratios are medians of pairs."""
+    cold = model.prepare()
+    starts: dict[str, list[Start]] = {way: [] for way in WAYS}
+    for _ in range(rounds):
+        for label, (way, more) in WAYS.items():
+            local = model.folder / "floor" if label == _FLOOR else model.fresh()
+            starts[label].append(model.start(way, more, local))
+    found = [["cold", "", *_seconds([cold.wall["first call"]]), "", "", "", "", ""][:8]]
+    for label, those in starts.items():
+        ratio = statistics.median(
+            start.waited / floor.waited for start, floor in zip(those, starts[_FLOOR], strict=True)
+        )
+        found.append(
+            [
+                label,
+                *_seconds([start.wall["load"] for start in those]),
+                *_seconds([start.wall["first call"] for start in those]),
+                _spread([start.waited for start in those]),
+                *_seconds([start.worked for start in those]),
+                f"{ratio:.2f}",
+                *_seconds([start.wall["second call"] for start in those]),
+                *_seconds([start.wall["sync"] for start in those]),
+            ]
+        )
+    return found
+
+
+def _seconds(values: list[float]) -> list[str]:
+    return [f"{statistics.median(values):.2f} s"]
+
+
+def _spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.2f} s ({min(values):.2f}-{max(values):.2f})"
