@@ -322,3 +322,24 @@ def test_marks_of_sources_name_what_lies_outside(tmp_path: Path) -> None:
     assert changed_source(marks) is None, "what is nowhere is nowhere"
     (tmp_path / "a.h").write_text("b!")
     assert changed_source(marks) == str(tmp_path / "a.h")
+
+
+def test_collectives_demand_the_rank_that_made_them(fleet: Fleet) -> None:
+    """torch's keys omit the rank, which such graphs' code may hold: they stay side by side."""
+    source = "import torch\ntorch.ops._c10d_functional.all_gather_into_tensor(x)\n"
+    caches = {}
+    for rank in ("0 of 2", "1 of 2"):
+        name = rank[0]
+        worker = replace(worker_fingerprint(), rank=rank)
+        caches[rank] = Cache("m/v1", settings=fleet.settings(name), worker=worker)
+        caches[rank].restore()
+        code = f"{source}# rank {name}\n"
+        Tree(fleet.folder / "local" / name, int(name)).graph("ab", guards="", source=code)
+        assert caches[rank].sync().groups_added == 1
+    for rank in caches:
+        fresh = fleet.settings(f"fresh-{rank[0]}")
+        worker = replace(worker_fingerprint(), rank=rank)
+        report = Cache("m/v1", settings=fresh, worker=worker).restore()
+        assert report.groups == 1
+        (entry,) = (fleet.folder / f"local/fresh-{rank[0]}/fxgraph").rglob("*/*/*")
+        assert f"# rank {rank[0]}".encode() in entry.read_bytes()

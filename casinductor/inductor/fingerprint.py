@@ -39,7 +39,8 @@ class Fingerprint:
     instructions torch would choose, ``flags`` the processor's flags that a compiler uses,
     ``driver`` the GPU driver's version, ``devices`` how many GPUs are visible, ``packages`` names
     and versions of what families demand, ``roots`` where families lie (``family=path``), ``tag``
-    what the user calls the files of a directory of no family.
+    what the user calls the files of a directory of no family, ``rank`` which process of a
+    distributed job this is, as ``3 of 8``.
     """
 
     torch: str
@@ -56,6 +57,7 @@ class Fingerprint:
     packages: tuple[str, ...] = ()
     roots: tuple[str, ...] = ()
     tag: str = ""
+    rank: str = ""
 
     def as_dict(self) -> dict[str, str | list[str]]:
         """For a manifest: strings, and lists of them."""
@@ -70,7 +72,7 @@ class Fingerprint:
         """
         told = self.as_dict()
         del told["roots"]
-        for name in ("driver", "devices", "packages", "tag"):
+        for name in ("driver", "devices", "packages", "tag", "rank"):
             if told[name] in ("none", "0", "", []):
                 del told[name]
         return told
@@ -83,6 +85,7 @@ def worker_fingerprint() -> Fingerprint:
         isa=_vector_isa(_installed().flags),
         device=_device(),
         devices=visible_devices(),
+        rank=_rank(),
     )
 
 
@@ -150,6 +153,13 @@ def _package_version(*names: str) -> str:
         except metadata.PackageNotFoundError:
             continue
     return "none"
+
+
+def _rank() -> str:
+    """The rank and size of the job that this process is one of (torchrun), "" if of none."""
+    rank, size = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
+    many = rank.isdecimal() and size.isdecimal() and int(size) > 1
+    return f"{rank} of {size}" if many else ""
 
 
 def _device() -> str:

@@ -101,6 +101,13 @@ def _other_index(wanted: object, worker: Fingerprint) -> str | None:
     return f"made for device {index} in rank {rank}, which is another one here"
 
 
+def _other_rank(wanted: object, worker: Fingerprint) -> str | None:
+    """Which rank made it; a process of no job restores for all ranks, as torch would find them."""
+    if not worker.rank or wanted == worker.rank:
+        return None
+    return f"made by rank {wanted}, this worker is rank {worker.rank}"
+
+
 def _listed(wanted: object) -> set[str]:
     return set(map(str, wanted)) if isinstance(wanted, list) else {"?"}
 
@@ -112,5 +119,6 @@ _JUDGES: dict[str, Callable[[object, Fingerprint], str | None]] = {
     "roots": _other_roots,
     "sources": _other_sources,
     "rank_device": _other_index,
+    "rank": _other_rank,
 }
 _LABEL = {"isa": "vector ISA", "torch": "torch", "python": "Python ABI", "device": "device"}

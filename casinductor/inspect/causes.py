@@ -34,6 +34,8 @@ ADVICE = {
     "empty": "nothing: the first worker compiles",
     "bypass": "torch does not cache this graph, see the reason; the rest of the model is cached",
     "refused": "workers of one kind share a cache; this one compiles for itself",
+    "seed": "set PYTHONHASHSEED to one value (0 will do) on all workers; until then each new seed "
+    "may miss until the cache holds its variant",
     "restart": "nothing is compiled again, but the analysis takes its time at each start: avoid "
     "graph breaks (TORCH_LOGS=graph_breaks,recompiles names them); for training, run one backward "
     "in the block",

@@ -16,7 +16,7 @@ from casinductor.inspect.causes import Cause, merge_causes
 from casinductor.inspect.engines import engine_causes
 from casinductor.inspect.facts import Facts
 from casinductor.inspect.graphs import Graph, of_view
-from casinductor.inspect.misses import Explained, explain
+from casinductor.inspect.misses import SAME_GRAPHS, Explained, explain
 from casinductor.inspect.view import View, look_at
 from casinductor.reports.warmup import Rebuilt, WarmupReport, from_record, split
 from casinductor.store.format.names import CacheId
@@ -85,6 +85,7 @@ def explain_run(store: Store, facts: Facts, record: Record, run: WarmupReport) -
     ]
     _follow(explained, here)
     again = [*_restarted(run, explained, here), *_rebuilt(run, view)]
+    _name_seeds(run, explained)
     engine = engine_causes(run, view, _earlier(store, record))
     if engine:  # it looked below another name, where nothing of what is stored can be
         for graph in explained:
@@ -100,6 +101,23 @@ def _earlier(store: Store, record: Record) -> list[Record]:
     """The warm-ups of the same cache before one, the newest first."""
     names = [n for n in listed(store, record.cache).get(record.cache, []) if n < record.ulid]
     return [read_record(store, record.cache, name) for name in names[:_LOOKED_AT]]
+
+
+def _name_seeds(run: WarmupReport, explained: list[Explained]) -> None:
+    """An aotautograd key that differs although its graphs and settings are stored ones may depend
+    on the process's hash seed (pytorch#170683, #193418).
+    """
+    seed = str(run.worker.get("hash_seed", "random"))
+    if seed != "random":
+        return
+    for graph in explained:
+        for cause in graph.causes:
+            if cause.kind == "unknown" and cause.text.startswith(SAME_GRAPHS):
+                cause.kind = "seed"
+                cause.text = (
+                    f"{SAME_GRAPHS}, and PYTHONHASHSEED was not set: for some graphs torch's "
+                    "aotautograd key depends on it"
+                )
 
 
 Missed = tuple[str, str, str, str, str]

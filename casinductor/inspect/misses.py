@@ -28,6 +28,10 @@ ALIKE = 0.5
 _OF_THE_MODEL = ("option", "dtype", "shape", "graph", "layout", "other")
 
 
+#: How the text of an aotautograd miss begins that its graphs do not account for.
+SAME_GRAPHS = "its graphs have the keys of stored ones"
+
+
 @dataclass
 class Explained:
     """One graph and its causes, the most likely first; ``known`` is False where none can be told.
@@ -163,8 +167,8 @@ def compare(nearest: Graph, wanted: Graph) -> list[Cause]:
     causes = sorted(found.values(), key=lambda cause: cause.rank)
     if not causes and wanted.kind == "aotautograd":
         text = (
-            "its graphs have the keys of stored ones; torch does not store what else an "
-            "aotautograd key is made of (autograd settings, how inputs are used)"
+            f"{SAME_GRAPHS}; torch does not store what else an aotautograd key is made of "
+            "(autograd settings, how inputs are used)"
         )
         causes = [Cause("unknown", text)]
     if causes and causes[0].kind in _OF_THE_MODEL and resemblance(nearest, wanted) < ALIKE:

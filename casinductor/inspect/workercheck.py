@@ -17,6 +17,7 @@ from casinductor.inductor.fingerprint import worker_fingerprint
 from casinductor.inductor.flags import PRECOMPILE, precompiles, switched_off
 from casinductor.inductor.gpu import device
 from casinductor.inspect.checkup import Checkup, ok
+from casinductor.inspect.familycheck import check_families, check_faults, check_seed
 from casinductor.inspect.storecheck import local_or_network, space
 from casinductor.settings import Settings, default_state_dir
 from casinductor.util.mounts import is_local
@@ -43,7 +44,6 @@ def check_worker(settings: Settings, environ: Mapping[str, str] | None = None) -
     return [
         *_directory(settings),
         _redirected("TORCHINDUCTOR_CACHE_DIR", env, str(settings.local_dir)),
-        _redirected("TRITON_CACHE_DIR", env, str(settings.local_dir)),
         _state(settings),
         *_node(settings),
         _torch(),
@@ -52,6 +52,9 @@ def check_worker(settings: Settings, environ: Mapping[str, str] | None = None) -
         *_cpu(env),
         *_flags(env),
         _splits(env),
+        check_seed(env),
+        *check_faults(env),
+        *check_families(settings, env),
     ]
 
 
@@ -93,9 +96,6 @@ def _redirected(name: str, env: Mapping[str, str], local: str) -> Checkup:
     value = env.get(name)
     if not value or os.path.abspath(value) == os.path.abspath(local):
         return ok(name, f"{name} is {'as the local directory' if value else 'not set'}")
-    if name == "TRITON_CACHE_DIR":
-        told = f"{name} is {value}, so Triton's files lie outside the local directory"
-        return Checkup(name, "warning", told, f"unset {name}")
     told = f"{name} is {value}, but CASINDUCTOR_LOCAL_DIR has torch compile in {local}"
     advice = f"unset one of the two, or set CASINDUCTOR_LOCAL_DIR={value} on all workers"
     return Checkup(name, "warning", told, advice)

@@ -239,6 +239,7 @@ def _worker(fingerprint: Fingerprint, snapshot: Snapshot) -> dict[str, object]:
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "prefix": sys.prefix,
+        "hash_seed": os.environ.get("PYTHONHASHSEED") or "random",
         "compiler": compiler or ("" if needed else None),
         "fingerprint": fingerprint.told(),
     }

@@ -26,6 +26,11 @@ _OPAQUE = (Kind.BUILD, Kind.FILE, Kind.PACKAGE)
 _INDEX = re.compile(rb"_DeviceGuard\((\d+)\)|get_raw_stream\((\d+)\)|device='cuda:(\d+)'")
 
 
+#: In the code of graphs whose processes speak with each other; torch's keys omit the rank, which
+#: such code may hold (``inductor.faults``).
+_COLLECTIVE = b"_c10d_functional"
+
+
 class NotShareable(Exception):
     """No other worker may load the group; the text says why."""
 
@@ -34,13 +39,15 @@ class NotShareable(Exception):
 class Traits:
     """What a group's bytes say. ``machine_code``: it is, or compiles, code for the CPU;
     ``on_device``: it is for a GPU, whose name is ``device`` where that is told, and which have the
-    indexes ``indexes`` in the process that made it; ``inputs``: what ninja built it from.
+    indexes ``indexes`` in the process that made it; ``collective``: processes of a job
+    speak in it; ``inputs``: what ninja built it from.
     """
 
     machine_code: bool = False
     on_device: bool = False
     device: str | None = None
     library: bool = False
+    collective: bool = False
     indexes: set[int] = field(default_factory=set)
     inputs: list[str] = field(default_factory=list)
     commands: bytes = b""
@@ -48,6 +55,7 @@ class Traits:
     def learn(self, kind: Kind, path: str, data: bytes) -> None:
         """Take in one of its files."""
         self.library |= path.endswith(".so")
+        self.collective |= kind in ENTRY_KINDS and _COLLECTIVE in data
         if kind in (Kind.MODEL, Kind.INDEX):
             self.machine_code |= CPP_CALL in data
             self.indexes |= {int(next(filter(None, found))) for found in _INDEX.findall(data)}
@@ -81,6 +89,8 @@ def demands(kind: Kind, group: str, traits: Traits, job: Job) -> Requirement:
         device=traits.device,
         on_device=traits.on_device or kind not in _TORCHS_OWN,
     )
+    if traits.collective and worker.rank:
+        found["rank"] = worker.rank
     if family is None or kind in _TORCHS_OWN:
         return found
     installed = [p for p in worker.packages if p.rpartition(" ")[0] in family.packages]

@@ -132,3 +132,14 @@ def test_many_threads_that_ask_first_agree() -> None:
 
 def test_the_python_abi_is_that_of_extension_modules() -> None:
     assert fp.worker_fingerprint().python == sysconfig.get_config_var("SOABI")
+
+
+def test_ranks_of_a_job_get_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    demands = {"rank": "1 of 8"}
+    assert requirements.refusal(demands, other(rank="1 of 8")) is None
+    assert requirements.refusal(demands, other(rank="")) is None, "it restores for all of them"
+    assert "made by rank 1 of 8" in str(requirements.refusal(demands, other(rank="0 of 8")))
+    monkeypatch.setenv("RANK", "3")
+    assert fp.worker_fingerprint().rank == ""
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert fp.worker_fingerprint().rank == "3 of 8"

@@ -74,10 +74,9 @@ def test_producers_of_another_kind(
 
 
 def test_environment(tmp_path: Path) -> None:
-    found = worker(tmp_path, TORCHINDUCTOR_CACHE_DIR="/elsewhere", TRITON_CACHE_DIR="/there")
+    found = worker(tmp_path, TORCHINDUCTOR_CACHE_DIR="/elsewhere")
     assert found["TORCHINDUCTOR_CACHE_DIR"].status == "warning"
     assert "CASINDUCTOR_LOCAL_DIR=/elsewhere" in found["TORCHINDUCTOR_CACHE_DIR"].advice
-    assert found["TRITON_CACHE_DIR"].status == "warning"
     assert found["threads"].status == "advice"
     header = found["precompiled header"]
     assert header.status == "advice"
