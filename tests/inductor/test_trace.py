@@ -20,8 +20,11 @@ LOGGER = logging.getLogger("torch.__trace")
 
 @pytest.fixture(autouse=True)
 def _no_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever caches other tests left open."""
+    """Whatever caches other tests left open, and pytest, which listens to loggers that do not
+    propagate, as torch makes this one where a test imported it.
+    """
     monkeypatch.setattr(LOGGER, "handlers", [])
+    monkeypatch.setattr(LOGGER, "propagate", True)
 
 
 @pytest.fixture
