@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from casinductor.cache import Cache
 from casinductor.companion.rest import Rest
@@ -38,11 +39,19 @@ LAST_SECONDS, _END_SECONDS = 20.0, 0.2
 #: Of one processor, what looking may take.
 _SHARE = 0.01
 
-#: How many files there are, when the last of them came (nanoseconds since 1970), how many of them
-#: were compiled, and how many hold whole graphs.
-Look = tuple[int, int, int, int]
 #: What is told: a kind of event, a sentence, and its fields.
 Tell = Callable[[str, str, dict[str, object]], None]
+
+
+class Look(NamedTuple):
+    """How many ``files`` there are, when the ``newest`` came (nanoseconds since 1970), how many of
+    them were ``compiled``, and how many hold whole ``graphs``.
+    """
+
+    files: int = 0
+    newest: int = 0
+    compiled: int = 0
+    graphs: int = 0
 
 
 class Companion:
@@ -145,7 +154,9 @@ class Companion:
                 now = self._look()
                 pause = max(_LOOK_SECONDS, (time.thread_time() - before) / _SHARE)
                 self._publish_if_due(now)
-                if self._leader and self._lead_rest.reached(now[2:], time.monotonic()):
+                if self._leader and self._lead_rest.reached(
+                    (now.compiled, now.graphs), time.monotonic()
+                ):
                     self._let_others_go()
                 if self._rest and self._rest.reached((*now, OWN.bytes()), time.monotonic()):
                     self._sync(None)
@@ -175,9 +186,9 @@ class Companion:
         if now == self._seen:
             return
         waited = time.monotonic() - self._published
-        graphs_before = self._seen[3] if self._seen else 0
-        rest = GRAPH_REST_SECONDS if now[3] > graphs_before else REST_SECONDS
-        if time.time() - now[1] / 1e9 < rest and waited < self._every:
+        graphs_before = self._seen.graphs if self._seen else 0
+        rest = GRAPH_REST_SECONDS if now.graphs > graphs_before else REST_SECONDS
+        if time.time() - now.newest / 1e9 < rest and waited < self._every:
             return
         self._seen, self._published = now, time.monotonic()
         try:
@@ -192,11 +203,11 @@ class Companion:
         try:
             files = walk(self.cache.roots).files.values()
         except CasinductorError:
-            return self._seen or (0, 0, 0, 0)
+            return self._seen or Look()
         newest = max((file.stamp.mtime for file in files), default=0)
         compiled = sum(file.place.kind in COMPILED_KINDS for file in files)
         graphs = sum(file.place.kind in GRAPH_KINDS for file in files)
-        return len(files), newest, compiled, graphs
+        return Look(len(files), newest, compiled, graphs)
 
 
 def _ending() -> bool:

@@ -9,25 +9,11 @@ from __future__ import annotations
 import os
 import re
 
-from casinductor.families.family import Environ, Family, first_set
-from casinductor.families.place import JUNK, UNKNOWN, Kind, Place, is_junk, share
+from casinductor.families.family import Environ, Family, first_set, rule
+from casinductor.families.place import Kind
 
 _MODULE = re.compile(r"(?:[^/]+/)*cute_dsl_[^/]+\.mlir")
 _OBJECT = re.compile(r"[^/]+/[0-9a-f]+\.o")
-
-
-def classify(path: str) -> Place:
-    """The place of a file below ``CUTE_DSL_CACHE_DIR``."""
-    if any(map(is_junk, path.split("/"))):
-        return JUNK
-    return share(Kind.KERNEL, path) if _MODULE.fullmatch(path) else UNKNOWN
-
-
-def classify_quack(path: str) -> Place:
-    """The place of a file below quack's directory."""
-    if any(map(is_junk, path.split("/"))):
-        return JUNK
-    return share(Kind.KERNEL, path) if _OBJECT.fullmatch(path) else UNKNOWN
 
 
 def root(environ: Environ) -> str:
@@ -46,7 +32,10 @@ def _own_temporary(environ: Environ) -> str:
     return os.path.join(base, environ.get("USER") or str(os.getuid()))
 
 
-FAMILY = Family("cutedsl", root, classify, packages=("nvidia-cutlass-dsl",))
+FAMILY = Family("cutedsl", root, rule(_MODULE, Kind.KERNEL), packages=("nvidia-cutlass-dsl",))
 QUACK = Family(
-    "quack", root_quack, classify_quack, packages=("quack-kernels", "nvidia-cutlass-dsl")
+    "quack",
+    root_quack,
+    rule(_OBJECT, Kind.KERNEL),
+    packages=("quack-kernels", "nvidia-cutlass-dsl"),
 )

@@ -6,27 +6,17 @@ Invariant: a kernel's source and its binary are one group. Layout: DeepGEMM of J
 
 from __future__ import annotations
 
-import os
 import re
 
-from casinductor.families.family import Environ, Family, first_set, home
-from casinductor.families.place import JUNK, UNKNOWN, Kind, Place, is_junk, share
+from casinductor.families.family import Family, below_home, rule
+from casinductor.families.place import Kind
 
-_KERNEL = re.compile(r"(cache/kernel\.[^/]+)/[^/]+")
+classify = rule(re.compile(r"(cache/kernel\.[^/]+)/[^/]+"), Kind.KERNEL)
 
-
-def classify(path: str) -> Place:
-    """The place of a file below ``DG_JIT_CACHE_DIR``."""
-    if any(map(is_junk, path.split("/"))):
-        return JUNK
-    match = _KERNEL.fullmatch(path)
-    return share(Kind.KERNEL, match[1]) if match else UNKNOWN
-
-
-def root(environ: Environ) -> str:
-    """``DG_JIT_CACHE_DIR``, else ``~/.deep_gemm``; vLLM and SGLang keep it below their own."""
-    chosen = first_set(environ, "DG_JIT_CACHE_DIR")
-    return chosen or os.path.join(home(environ), ".deep_gemm")
-
-
-FAMILY = Family("deepgemm", root, classify, packages=("deep_gemm", "deep-gemm"))
+#: vLLM and SGLang keep it below their own root.
+FAMILY = Family(
+    "deepgemm",
+    below_home("DG_JIT_CACHE_DIR", ".deep_gemm"),
+    classify,
+    packages=("deep_gemm", "deep-gemm"),
+)

@@ -6,12 +6,15 @@ Invariant: a row is a function of the environment and of relative paths; it read
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from casinductor.families.place import Place
+from casinductor.families.place import JUNK, UNKNOWN, Kind, Place, has_junk, share
 
 Environ = Mapping[str, str]
+Rules = Callable[[str], Place]
+Root = Callable[[Environ], str]
 
 
 @dataclass(frozen=True)
@@ -21,14 +24,14 @@ class Family:
     a path below it its place.
 
     ``packages``: distributions whose versions its groups demand; the first that is installed makes
-    the family one of a worker's. ``demands``: names of the fingerprint that its own kinds demand
-    beside. ``bound``: artifacts are valid at the producer's path only. ``opt_in``: only where the
-    user names it.
+    the family one of a worker's. ``demands``: what of the fingerprint its own kind demands, where
+    that is not all that torch's artifacts do. ``bound``: artifacts are valid at the producer's
+    path only. ``opt_in``: only where the user names it.
     """
 
     name: str
-    root: Callable[[Environ], str]
-    classify: Callable[[str], Place]
+    root: Root
+    classify: Rules
     packages: tuple[str, ...] = ()
     demands: tuple[str, ...] = ()
     bound: bool = False
@@ -50,3 +53,33 @@ def home(environ: Environ) -> str:
 def cache_home(environ: Environ) -> str:
     """``$XDG_CACHE_HOME``, by default ``~/.cache``."""
     return first_set(environ, "XDG_CACHE_HOME") or os.path.join(home(environ), ".cache")
+
+
+def rule(pattern: re.Pattern[str], kind: Kind, private: Callable[[str], bool] = has_junk) -> Rules:
+    """The rules of a directory in which one pattern says what is shared: all that matches, less
+    what is ``private``; the first parenthesis is its group, without one the whole path.
+    """
+
+    def classify(path: str) -> Place:
+        if private(path):
+            return JUNK
+        match = pattern.fullmatch(path)
+        return share(kind, match[1] if pattern.groups else path) if match else UNKNOWN
+
+    return classify
+
+
+def below_home(variable: str, *parts: str) -> Root:
+    """Where a variable says, else so below the home."""
+    return lambda environ: first_set(environ, variable) or os.path.join(home(environ), *parts)
+
+
+def below_caches(variable: str, name: str) -> Root:
+    """Where a variable says, else a folder of this name in the user's caches."""
+    return lambda environ: first_set(environ, variable) or os.path.join(cache_home(environ), name)
+
+
+def nowhere(environ: Environ) -> str:
+    """No root by default."""
+    del environ
+    return ""

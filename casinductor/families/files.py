@@ -6,19 +6,13 @@ user chose.
 
 from __future__ import annotations
 
-from casinductor.families.family import Environ, Family
-from casinductor.families.place import JUNK, Kind, Place, is_junk, share
+from casinductor.families.family import Family, nowhere
+from casinductor.families.place import JUNK, Kind, Place, has_junk, share
 
 
 def classify(path: str) -> Place:
     """The place of a file below a directory of which nothing is known."""
-    return JUNK if any(map(is_junk, path.split("/"))) else share(Kind.FILE, path)
+    return JUNK if has_junk(path) else share(Kind.FILE, path)
 
 
-def root(environ: Environ) -> str:
-    """None by default."""
-    del environ
-    return ""
-
-
-FAMILY = Family("files", root, classify, opt_in=True)
+FAMILY = Family("files", nowhere, classify, opt_in=True)

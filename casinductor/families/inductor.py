@@ -16,6 +16,7 @@ from casinductor.families.place import (
     Fate,
     Kind,
     Place,
+    has_junk,
     is_junk,
     share,
 )
@@ -54,7 +55,7 @@ _TRITON = re.compile(r"(triton/[0-9A-Za-z]+/[0-9A-Za-z_-]+)/[^/]+")
 def classify(path: str) -> Place:
     """The place of one regular file, by its path relative to the cache directory (with ``/``)."""
     parts = path.split("/")
-    if parts[0] in _PRIVATE_TOPS or any(map(is_junk, parts)):
+    if parts[0] in _PRIVATE_TOPS or has_junk(path):
         return JUNK
     if match := _TRITON.fullmatch(path):
         return share(Kind.TRITON, match[1], needed=False)

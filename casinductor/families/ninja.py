@@ -11,8 +11,16 @@ from __future__ import annotations
 import os
 import re
 
-from casinductor.families.family import Environ, Family, cache_home, first_set, home
-from casinductor.families.place import JUNK, UNKNOWN, Kind, Place, is_junk, share
+from casinductor.families.family import (
+    Environ,
+    Family,
+    below_caches,
+    below_home,
+    first_set,
+    home,
+    rule,
+)
+from casinductor.families.place import JUNK, UNKNOWN, Kind, Place, has_junk, share
 
 _NAME = r"[^/]+"
 _EXTENSION = re.compile(rf"((?:py\d+{_NAME}/)?{_NAME})/{_NAME}")
@@ -25,25 +33,7 @@ _OWN = re.compile(r"(?:.*/)?(?:lock|flashinfer_jit\.log)|(?:.*/)?cubins/.*")
 
 
 def _is_own(path: str) -> bool:
-    return any(map(is_junk, path.split("/"))) or _OWN.fullmatch(path) is not None
-
-
-def classify_extension(path: str) -> Place:
-    """The place of a file below ``TORCH_EXTENSIONS_DIR``, or below the default one, where a folder
-    names Python and accelerator.
-    """
-    if _is_own(path):
-        return JUNK
-    match = _EXTENSION.fullmatch(path)
-    return share(Kind.BUILD, match[1]) if match else UNKNOWN
-
-
-def classify_tvm_ffi(path: str) -> Place:
-    """The place of a file below ``TVM_FFI_CACHE_DIR``."""
-    if _is_own(path):
-        return JUNK
-    match = _BUILT.fullmatch(path)
-    return share(Kind.BUILD, match[1]) if match else UNKNOWN
+    return has_junk(path) or _OWN.fullmatch(path) is not None
 
 
 def classify_flashinfer(path: str) -> Place:
@@ -60,26 +50,25 @@ def classify_flashinfer(path: str) -> Place:
     return share(Kind.BUILD, match[1]) if match else UNKNOWN
 
 
-def root_extension(environ: Environ) -> str:
-    """``TORCH_EXTENSIONS_DIR``, else ``torch_extensions`` in the user's caches."""
-    chosen = first_set(environ, "TORCH_EXTENSIONS_DIR")
-    return chosen or os.path.join(home(environ), ".cache", "torch_extensions")
-
-
-def root_tvm_ffi(environ: Environ) -> str:
-    """``TVM_FFI_CACHE_DIR``, else ``tvm-ffi`` in the user's caches."""
-    return first_set(environ, "TVM_FFI_CACHE_DIR") or os.path.join(cache_home(environ), "tvm-ffi")
-
-
 def root_flashinfer(environ: Environ) -> str:
     """``.cache/flashinfer`` below ``FLASHINFER_WORKSPACE_BASE``, else below the home."""
     base = first_set(environ, "FLASHINFER_WORKSPACE_BASE") or home(environ)
     return os.path.join(base, ".cache", "flashinfer")
 
 
-TORCH_EXTENSIONS = Family("torch_extensions", root_extension, classify_extension, bound=True)
+#: In the default root a folder names Python and accelerator.
+TORCH_EXTENSIONS = Family(
+    "torch_extensions",
+    below_home("TORCH_EXTENSIONS_DIR", ".cache", "torch_extensions"),
+    rule(_EXTENSION, Kind.BUILD, _is_own),
+    bound=True,
+)
 TVM_FFI = Family(
-    "tvm_ffi", root_tvm_ffi, classify_tvm_ffi, packages=("apache-tvm-ffi",), bound=True
+    "tvm_ffi",
+    below_caches("TVM_FFI_CACHE_DIR", "tvm-ffi"),
+    rule(_BUILT, Kind.BUILD, _is_own),
+    packages=("apache-tvm-ffi",),
+    bound=True,
 )
 FLASHINFER = Family(
     "flashinfer",

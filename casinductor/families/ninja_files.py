@@ -29,21 +29,24 @@ def log_at(data: bytes, moment: int) -> bytes:
     head = _LOG_HEAD.match(data)
     if head is None:
         return data
-    lines: dict[bytes, bytes] = {}
-    for line in data[head.end() :].splitlines():
-        parts = line.split(b"\t")
-        if len(parts) == 5:
-            lines[parts[3]] = b"\t".join((b"0", b"0", b"%d" % moment, parts[3], parts[4]))
-    return head[0] + b"".join(line + b"\n" for _, line in sorted(lines.items()))
+    lines = (
+        b"\t".join((b"0", b"0", b"%d" % moment, output, command)) + b"\n"
+        for output, command in sorted(_built(data).items())
+    )
+    return head[0] + b"".join(lines)
 
 
 def outputs(data: bytes) -> list[str]:
     """What a log says was built, as paths that may be relative to its directory."""
+    return sorted(output.decode("utf-8", "replace") for output in _built(data))
+
+
+def _built(data: bytes) -> dict[bytes, bytes]:
+    """What a log says was built, each with the hash of its last command."""
     head = _LOG_HEAD.match(data)
-    if head is None:
-        return []
-    found = (line.split(b"\t") for line in data[head.end() :].splitlines())
-    return sorted({parts[3].decode("utf-8", "replace") for parts in found if len(parts) == 5})
+    lines = data[head.end() :].splitlines() if head else ()
+    found = (line.split(b"\t") for line in lines)
+    return {parts[3]: parts[4] for parts in found if len(parts) == 5}
 
 
 def deps_at(data: bytes, moment: int) -> bytes:

@@ -6,7 +6,7 @@ it is restored only where a program asks for it by name.
 
 from __future__ import annotations
 
-from casinductor.families.family import Environ, Family
+from casinductor.families.family import Family, nowhere
 from casinductor.families.place import Fate, Kind, Place
 
 NAME = "packages"
@@ -17,10 +17,5 @@ def classify(path: str) -> Place:
     return Place(Fate.SHARE, Kind.PACKAGE, path.partition("/")[0], needed=True, mark=True)
 
 
-def root(environ: Environ) -> str:
-    """None: it is asked for by name, and lies where :mod:`casinductor.packages` says."""
-    del environ
-    return ""
-
-
-FAMILY = Family(NAME, root, classify, opt_in=True)
+#: It lies where :mod:`casinductor.packages` says.
+FAMILY = Family(NAME, nowhere, classify, opt_in=True)

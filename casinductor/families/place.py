@@ -132,6 +132,11 @@ def shareable_mode(mode: int) -> int:
     return 0o755 if mode & 0o100 else 0o644
 
 
+def has_junk(path: str) -> bool:
+    """Whether any part of a path is junk."""
+    return any(map(is_junk, path.split("/")))
+
+
 _JUNK_ENDS = (".lock", ".tmp", ".error", ".pt", "_CxxBuild")
 
 

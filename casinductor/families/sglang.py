@@ -7,17 +7,17 @@ a leaf that is immutable and checks itself. Layout: SGLang 0.5.23, ``environ.py`
 
 from __future__ import annotations
 
-import os
 import re
 
 from casinductor.families import deepgemm, inductor, tilelang, triton
-from casinductor.families.family import Environ, Family, cache_home, first_set
-from casinductor.families.place import JUNK, UNKNOWN, Kind, Place, below, is_junk, share
+from casinductor.families.family import Environ, Family, below_caches, first_set, rule
+from casinductor.families.place import JUNK, UNKNOWN, Kind, Place, below, has_junk, share
 
 _EMBEDDED = re.compile(r"(torch_compile_cache/(?:.*/)?(inductor_cache|triton_cache)/)(.+)")
 _PICTURE = re.compile(r"torch_compile_cache/.*/computation_graph\.py")
 _LEAF = re.compile(r"([^/]+/[^/]+/build-[^/]+/deps-[^/]+)/[^/]+")
 _AHEAD = re.compile(r"cute_aot/.+|flashinfer/autotune/.+")
+classify_jit = rule(_LEAF, Kind.KERNEL)
 _RULES = {
     "inductor": inductor.classify,
     "inductor_cache": inductor.classify,
@@ -30,7 +30,7 @@ _RULES = {
 
 def classify(path: str) -> Place:
     """The place of a file below ``SGLANG_CACHE_DIR``."""
-    if any(map(is_junk, path.split("/"))) or _PICTURE.fullmatch(path):
+    if has_junk(path) or _PICTURE.fullmatch(path):
         return JUNK
     if match := _EMBEDDED.fullmatch(path):
         return below(match[1], _RULES[match[2]](match[3]))
@@ -44,23 +44,12 @@ def classify(path: str) -> Place:
     return share(Kind.KERNEL, path) if _AHEAD.fullmatch(path) else UNKNOWN
 
 
-def classify_jit(path: str) -> Place:
-    """The place of a file below ``SGLANG_JIT_CACHE_DIR``."""
-    if any(map(is_junk, path.split("/"))):
-        return JUNK
-    match = _LEAF.fullmatch(path)
-    return share(Kind.KERNEL, match[1]) if match else UNKNOWN
-
-
-def root(environ: Environ) -> str:
-    """``SGLANG_CACHE_DIR``, else ``sglang`` in the user's caches."""
-    return first_set(environ, "SGLANG_CACHE_DIR") or os.path.join(cache_home(environ), "sglang")
-
-
 def root_jit(environ: Environ) -> str:
     """``SGLANG_JIT_CACHE_DIR``; unset it lies in the other root."""
     return first_set(environ, "SGLANG_JIT_CACHE_DIR") or ""
 
 
-FAMILY = Family("sglang", root, classify, packages=("sglang",))
+FAMILY = Family(
+    "sglang", below_caches("SGLANG_CACHE_DIR", "sglang"), classify, packages=("sglang",)
+)
 JIT = Family("sglang_jit", root_jit, classify_jit, packages=("sglang",))

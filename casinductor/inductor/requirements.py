@@ -33,6 +33,11 @@ def requirement(
     names = _COMMON + (_MACHINE_CODE if machine_code else ())
     demands: Requirement = {name: known[name] for name in names}
     gpu = device or (fingerprint.device if on_device else None)
+    return demand_device(demands, gpu)
+
+
+def demand_device(demands: Requirement, gpu: str | None) -> Requirement:
+    """``demands``, and a GPU of this name, where it is one."""
     if gpu and gpu not in NO_DEVICE:
         demands["device"] = gpu
     return demands

@@ -6,7 +6,9 @@ is hostile: paths, modes and kinds were checked.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from casinductor.errors import HostilePath
 from casinductor.families.packages import NAME as PACKAGES
@@ -20,7 +22,7 @@ from casinductor.store.index.groups import File, Version
 from casinductor.store.index.places import Unusable
 from casinductor.store.index.union import Union, resolve, versions
 from casinductor.store.read.health import lost_versions
-from casinductor.util.roots import MARK, split
+from casinductor.util.roots import MARK, Roots, split
 
 
 @dataclass
@@ -30,7 +32,7 @@ class Task:
     version: Version
     wanted: list[File]
 
-    @property
+    @cached_property
     def folder(self) -> str | None:
         """The folder that is put in place at once, so that files of two versions never mix: the one
         that the group is named by, if that holds all of it.
@@ -40,7 +42,7 @@ class Task:
         folders = {file.path.rpartition("/")[0] for file in self.wanted}
         return self.version.id if folders == {self.version.id} else None
 
-    @property
+    @cached_property
     def dated(self) -> bool:
         """Whether all files get one time, as what built them compares nothing else."""
         family = family_of(self.version.id)
@@ -74,15 +76,14 @@ def wanted_of(catalog: Catalog, job: Job, unusable: Unusable, *, needed: bool) -
 
     with catalog.reading():
         everything = versions(catalog, job.cache)
-        here = [v for v in everything if roots.holds(v.id) and job.only in ("", v.id)]
+        held = [v for v in everything if roots.holds(v.id)]
+        here = [v for v in held if job.only in ("", v.id)]
         lost = lost_versions(catalog, here, unusable)
         union = resolve((v for v in here if v.row not in lost), judge)
         whole = resolve(here, judge) if lost else union
         result = Wanted(union, catalog.groups.paths(union.groups.values()), empty=not everything)
-        for version in everything:
-            name = split(version.id)[0].removesuffix(MARK) or INDUCTOR
-            if not roots.holds(version.id) and name != PACKAGES:
-                result.elsewhere[name] = result.elsewhere.get(name, 0) + 1
+        if len(held) < len(everything):
+            result.elsewhere = _left_out(everything, roots)
         result.lost = len(whole.groups.keys() - union.groups.keys())
         result.refused = {
             why: len({version.id for version in those}) for why, those in union.refused.items()
@@ -97,6 +98,12 @@ def wanted_of(catalog: Catalog, job: Job, unusable: Unusable, *, needed: bool) -
         if files:
             result.tasks.append(Task(version, files))
     return result
+
+
+def _left_out(everything: list[Version], roots: Roots) -> dict[str, int]:
+    """How many groups are of a family without a root, by family; packages are asked for by name."""
+    families = (split(v.id)[0].removesuffix(MARK) for v in everything if not roots.holds(v.id))
+    return dict(Counter(name or INDUCTOR for name in families if name != PACKAGES))
 
 
 def _checked(file: File, version: Version) -> File:

@@ -7,15 +7,15 @@ device, versions of packages, the sources of a build) is demanded here.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from casinductor.families import forms, ninja_files, vllm
+from casinductor.families import forms, ninja_files, triton, vllm
 from casinductor.families.place import ENTRY_KINDS, Kind
 from casinductor.families.table import family_of
 from casinductor.inductor.entries import Entry
+from casinductor.inductor.fingerprint import Fingerprint
 from casinductor.inductor.relations import CPP_CALL
-from casinductor.inductor.requirements import Requirement, requirement
+from casinductor.inductor.requirements import Requirement, demand_device, requirement
 from casinductor.inductor.sources import source_marks
 from casinductor.job import Job
 from casinductor.util.roots import locate, split
@@ -79,10 +79,10 @@ def demands(kind: Kind, group: str, traits: Traits, job: Job) -> Requirement:
     """
     worker, family = job.worker, family_of(group)
     if kind is Kind.TRITON and (family is not None):
-        names = ["triton", "platform"] + (["python", "libc"] if traits.library else [])
-        return _with_device({name: worker.as_dict()[name] for name in names}, worker.device)
-    if family is not None and family.demands and kind is Kind.DRIVER:
-        return _with_device({name: worker.as_dict()[name] for name in family.demands}, None)
+        names = triton.FAMILY.demands + (("python", "libc") if traits.library else ())
+        return demand_device(_named(worker, names), worker.device)
+    if family is not None and kind is Kind.DRIVER:
+        return _named(worker, family.demands)
     found = requirement(
         worker,
         machine_code=traits.machine_code or kind is Kind.CPP or kind in _OPAQUE or traits.library,
@@ -108,11 +108,9 @@ def demands(kind: Kind, group: str, traits: Traits, job: Job) -> Requirement:
     return found
 
 
-def _with_device(found: Mapping[str, str | list[str]], device: str | None) -> Requirement:
-    told = dict(found)
-    if device and device not in ("none", "unsure"):
-        told["device"] = device
-    return told
+def _named(worker: Fingerprint, names: tuple[str, ...]) -> Requirement:
+    known = worker.as_dict()
+    return {name: known[name] for name in names}
 
 
 def _rank_device(group: str, indexes: set[int], devices: int) -> str:
