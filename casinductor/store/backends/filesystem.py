@@ -192,9 +192,9 @@ class FilesystemBackend:
         found = scan(self._path(folder), self.parallel)
         if found is not None:
             return found
-        if not os.path.isdir(self.root) and (
-            os.path.lexists(self.root) or not os.path.isdir(os.path.dirname(self.root))
-        ):
+        # In this order, as another worker may create it between the two looks.
+        there = self.root if os.path.lexists(self.root) else os.path.dirname(self.root)
+        if not os.path.isdir(there):
             raise StoreUnavailable(f"the store {self.root} is not a directory, or not mounted")
         return []  # nobody has written to it yet
 
