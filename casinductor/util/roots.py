@@ -79,7 +79,7 @@ def locate(where: Where, path: str) -> str:
     family, rest = split(path)
     if not family:
         return os.path.join(root_of(where, path), path)
-    if not rest or rest.startswith("/"):
+    if any(part in ("", ".", "..") for part in rest.split("/")):
         raise HostilePath(f"path {path[:80]!r} leads out of its family's directory")
     folder, slash, name = rest.rpartition("/")
     if name.startswith(DOT):

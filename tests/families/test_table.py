@@ -159,7 +159,19 @@ class TestRoots:
         assert not roots.holds("triton!a")
 
     @pytest.mark.parametrize(
-        "path", ["triton!a/b", "vllm!x/%2E", "vllm!x/%2E.", "vllm!%2E", "vllm!/etc/passwd", "vllm!"]
+        "path",
+        [
+            "triton!a/b",
+            "vllm!x/%2E",
+            "vllm!x/%2E.",
+            "vllm!%2E",
+            "vllm!/etc/passwd",
+            "vllm!",
+            "vllm!.",
+            "vllm!..",
+            "vllm!../x",
+            "vllm!x/../../y",
+        ],
     )
     def test_no_path_leads_anywhere_else(self, path: str) -> None:
         with pytest.raises(HostilePath):

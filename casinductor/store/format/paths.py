@@ -23,7 +23,8 @@ def check_path(path: str) -> str:
         raise HostilePath(f"{shown} is empty or longer than {_MAX_PATH} bytes")
     if path.startswith("/") or _BAD.search(path):
         raise HostilePath(f"{shown} is absolute or has a character no artifact's name has")
-    for part in path.split("/"):
+    # What follows a family's mark is the first part below that family's root.
+    for part in path.replace("!", "/", 1).split("/"):
         if part.endswith("!"):
             raise HostilePath(f"{shown} names a family and nothing below it")
         if part in ("", ".", "..") or part.startswith("."):
