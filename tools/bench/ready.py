@@ -95,6 +95,8 @@ class Model:
             "PYTHONPATH": str(Path(__file__).parents[2]),
             **more,
         }
+        # An installed package has its bytecode; a checkout has it from the second start on.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         command = [self.python, "-m", "tools.bench.ready_worker", way, self.name, str(self.folder)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         for line in done.stdout.splitlines():
