@@ -233,11 +233,11 @@ class Cache:
                 if held:
                     sweep_stages(self.roots)
                 with host.turn(f"{store.backend.url}\0{self.id}", deadline):
-                    reading = Store(host.reading(store.backend), store.catalog)
+                    reading = Store(host.reading(store.backend), store.catalog, store.trust)
                     restored = Restoration(reading, self._job(deadline), mode, host).run()
             if not held:
                 restored.report.notes.append(_PASSED_BY.format(self.root))
-            if restored.report.source == "nothing":
+            if restored.report.source == "nothing" and not store.trust.active:  # nobody signs zips
                 store.format_problem()  # says so if a later format is why nothing was found
                 from casinductor.restore.zipped import restore_zip
 

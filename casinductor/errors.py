@@ -90,6 +90,15 @@ class Compiled(CasinductorError):
     exit_status = 10
 
 
+class Untrusted(CasinductorError):
+    """A manifest that no trusted key signed, or a worker that may not publish: both only where keys
+    are set.
+    """
+
+    code = "untrusted"
+    exit_status = 11
+
+
 class HostilePath(CasinductorError):
     """A path, mode or size from the store that would leave or harm the local directory."""
 

@@ -108,7 +108,7 @@ class Package:
     def _wait(self) -> Leader | None:
         """Wait for another worker that makes it, or lead."""
         cache = self._cache
-        backend = with_store(cache.settings, prepared)
+        backend = with_store(cache.settings, lambda store: prepared(store, str(cache.id)))
         kind = f"{int(self._kind, 16) ^ _number(self._name):08x}"
         team = team_of(os.environ)
         limit = cache.settings.wait

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -101,6 +101,12 @@ class Settings:
     """
     node_bytes: int = DEFAULT_NODE_BYTES
     """The size in bytes that the host cache is kept below."""
+    signing_key: str | None = field(default=None, repr=False)
+    """What manifests are signed with: a file, the key itself, or a key service's address."""
+    trusted_keys: str | None = None
+    """A file or directory of public keys; only what they signed is believed."""
+    revoked_keys: str | None = None
+    """Keys that are no longer trusted: a file or directory of them, or their ids."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -121,12 +127,12 @@ class Settings:
         env = os.environ if environ is None else environ
         values: dict[str, Any] = {"local_dir": _path(own_torch_dir(env) or default_local_dir())}
         problems: list[str] = []
-        for name, (field, parse) in _VARIABLES.items():
+        for name, (setting, parse) in _VARIABLES.items():
             text = env.get(_PREFIX + name)
             if not text:
                 continue
             try:
-                values[field] = parse(text)
+                values[setting] = parse(text)
             except (ValueError, InvalidName) as error:
                 problems.append(f"{_PREFIX}{name} is {text!r}; {error}")
         level = env.get(f"{_PREFIX}LOG")
@@ -212,6 +218,9 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "WAIT": ("wait", units.seconds),
     "FAMILIES": ("families", words_of),
     "TRUST_LOCAL": ("trust_local", units.switch),
+    "SIGNING_KEY": ("signing_key", str),
+    "TRUSTED_KEYS": ("trusted_keys", str),
+    "REVOKED_KEYS": ("revoked_keys", str),
 }
 #: Read elsewhere: what is printed, and what development sets.
 _OTHER_VARIABLES = (

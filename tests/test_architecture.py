@@ -49,8 +49,9 @@ STORE_ROOMS = (
     ("format",),
     ("backends", "index"),
     ("marks", "leads", "completions"),
+    ("refreshed",),
     ("store",),
-    ("opening", "stats", "read", "write"),
+    ("opening", "stats", "signers", "read", "write"),
     ("maintain",),
     ("verify",),
 )

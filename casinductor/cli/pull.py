@@ -50,13 +50,16 @@ def command(
     allow_empty: bool,
 ) -> None:
     """Restore into DIR what it lacks of CACHE."""
-    from casinductor.errors import CacheNotFound, NothingDone
+    from casinductor.errors import CacheNotFound, NothingDone, Untrusted
+    from casinductor.reports.transfer import not_believed
     from casinductor.settings import parse_restore
 
     source = options.cache(cache, target, python, families)
     wanted = parse_restore(mode, "--restore") if mode else None
     with options.bar(source, "restoring"):
         report = source.restore(wanted, deadline)
+    if report.source == "nothing" and report.untrusted and not allow_empty:
+        raise Untrusted(f"{source.id}: {'; '.join(not_believed(report.untrusted))}")
     if report.source == "nothing" and not allow_empty:
         raise CacheNotFound(f"{source.settings.store} holds no cache {source.id}")
     options.emit(report.as_dict(), [report.summary()])

@@ -48,7 +48,7 @@ def command(
     allow_empty: bool,
 ) -> None:
     """Publish what DIR holds and CACHE lacks."""
-    from casinductor.errors import LocalDirectory, NothingDone
+    from casinductor.errors import LocalDirectory, NothingDone, Untrusted
 
     target = options.cache(cache, source, python, families)
     folders = [root for _, root in target.directories.published(loaded=False)]
@@ -62,6 +62,8 @@ def command(
     with options.bar(target, "publishing"):
         report = target.sync(deadline, keep_equivalent=keep_equivalent)
     options.emit(report.as_dict(), [report.summary()])
+    if report.withheld:
+        raise Untrusted(f"{report.cache}: {report.withheld}")
     if not report.groups_seen and not allow_empty:
         raise NothingDone(
             f"{', '.join(folders)}: nothing in it is shared. Is it the right directory, and of the "

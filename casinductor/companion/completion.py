@@ -53,7 +53,8 @@ def mark_complete(cache: Cache, label: str) -> bool:
     kind = kind_of(cache.worker)
 
     def work(store: Store) -> bool:
-        return bool(completions.note(prepared(store), cache.id, kind, label, contents))
+        backend = prepared(store, str(cache.id))
+        return bool(completions.note(backend, cache.id, kind, label, contents))
 
     return bool(contents) and bool(_try(cache, work))
 

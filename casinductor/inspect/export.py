@@ -144,12 +144,13 @@ class _Export:
 
     @staticmethod
     def _manifest(number: int, origin: Origin, hidden: set[str]) -> Row:
-        ulid, created, root, text, size = origin
+        ulid, created, root, text, size, signer = origin
         told = json.loads(text)
         told = told if isinstance(told, dict) else {}
         fingerprint = told.get("fingerprint")
         torch = fingerprint.get("torch") if isinstance(fingerprint, dict) else None
-        return ulid, number, created, told.get("host"), torch, root, size, int(ulid in hidden)
+        host, gone = told.get("host"), int(ulid in hidden)
+        return ulid, number, created, host, torch, root, size, gone, signer or None
 
     def _contents(self, number: int, view: View) -> None:
         """The groups of a cache, the artifacts in them, and what their bytes tell."""

@@ -12,7 +12,8 @@ TABLES = """
 CREATE TABLE store(url TEXT, exported_ms INTEGER, casinductor TEXT);
 CREATE TABLE caches(id INTEGER PRIMARY KEY, gpu TEXT, key TEXT, UNIQUE(gpu, key));
 CREATE TABLE manifests(ulid TEXT PRIMARY KEY, cache INTEGER REFERENCES caches(id),
-    created_ms INTEGER, host TEXT, torch TEXT, root TEXT, bytes INTEGER, removed INTEGER);
+    created_ms INTEGER, host TEXT, torch TEXT, root TEXT, bytes INTEGER, removed INTEGER,
+    signer TEXT);
 CREATE TABLE groups(id INTEGER PRIMARY KEY, cache INTEGER REFERENCES caches(id), gid TEXT,
     kind TEXT, content TEXT, origin TEXT, made_ms INTEGER, demands TEXT, files INTEGER,
     bytes INTEGER, restored INTEGER, used INTEGER);

@@ -51,6 +51,8 @@ class RestoreReport:
     """How many groups this worker may not load, by reason."""
     elsewhere: dict[str, int] = field(default_factory=dict)
     """How many groups of families without a directory here were left out, by family."""
+    untrusted: dict[str, int] = field(default_factory=dict)
+    """How many manifests are not believed, by reason: only where keys are set."""
     lost: int = 0
     """Groups whose blobs are missing or damaged in the store."""
     damage: list[str] = field(default_factory=list)
@@ -63,7 +65,8 @@ class RestoreReport:
     @property
     def alarming(self) -> bool:
         """Whether what was stored is lost, or none of it may run here."""
-        nothing = self.source == "manifests" and not self.groups and bool(self.refused)
+        refused = bool(self.refused) and self.source == "manifests"
+        nothing = not self.groups and (refused or bool(self.untrusted))
         return bool(self.lost or self.damage or nothing)
 
     @property
@@ -77,7 +80,7 @@ class RestoreReport:
         return {**fields, "refused": self.groups_refused}
 
     def summary(self) -> str:
-        if self.source == "nothing":
+        if self.source == "nothing" and not self.untrusted:
             return f"{self.cache}: nothing stored yet; this worker compiles ({self.seconds:.2f} s)"
         files = counted(self.files, "file")
         if self.files and not self.files_written and not self.lost:
@@ -94,7 +97,7 @@ class RestoreReport:
             text += f"; {counted(count, 'group')} of family {family} left out (--family {family})"
         if self.lost:
             text += f"; {counted(self.lost, 'group')} lost to damage"
-        return "; ".join([text, *self.notes, *self.damage])
+        return "; ".join([text, *not_believed(self.untrusted), *self.notes, *self.damage])
 
 
 @dataclass
@@ -137,6 +140,12 @@ class SyncReport:
     """How often it published, as collectors removed what it relied on."""
     merged: int = 0
     """Manifests of the cache that became one."""
+    untrusted: dict[str, int] = field(default_factory=dict)
+    """How many manifests are not believed, by reason: only where keys are set."""
+    withheld: str = ""
+    """Why nothing was published although there was something: a worker without a key to sign with;
+    "" otherwise.
+    """
     damage: list[str] = field(default_factory=list)
     """What was found damaged, a sentence each."""
     notes: list[str] = field(default_factory=list)
@@ -164,4 +173,12 @@ class SyncReport:
             text += f"; {not_shared(self.unknown_paths, self.unknown)}"
         if self.merged:
             text += f"; {counted(self.merged, 'manifest')} merged"
-        return "; ".join([text, *self.notes, *self.damage])
+        withheld = [self.withheld] if self.withheld else []
+        more = [*withheld, *not_believed(self.untrusted), *self.notes, *self.damage]
+        return "; ".join([text, *more])
+
+
+def not_believed(untrusted: dict[str, int]) -> list[str]:
+    """A sentence for each reason why manifests are left out."""
+    items = sorted(untrusted.items())
+    return [f"{counted(count, 'manifest')} not believed: {reason}" for reason, count in items]

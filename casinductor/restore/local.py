@@ -49,16 +49,23 @@ class LocalFiles:
         lacking = [file for file in task.wanted if not self._has(file, task.version, walk)]
         return task.wanted if lacking and task.version.kind in WHOLE_KINDS else lacking
 
+    def is_same(self, file: File, found: Found) -> bool:
+        """Whether a local file has the content of the cache's, as verified now or before."""
+        return self._digest(found) == file.hash
+
+    def _digest(self, found: Found) -> bytes:
+        known = self.verified.get(found.path)
+        if known is not None and tuple(known[0]) == tuple(found.stamp):
+            return known[1]
+        digest = blake3_digest(self._content(found))
+        self.verified[found.path] = (found.stamp, digest)
+        return digest
+
     def _has(self, file: File, version: Version, walk: Walk) -> bool:
         found = walk.files.get(file.path)
         if found is None or (found.mode & 0o100) != (file.mode & 0o100):
             return False
-        known = self.verified.get(file.path)
-        if known is not None and tuple(known[0]) == tuple(found.stamp):
-            digest = known[1]
-        else:
-            digest = blake3_digest(self._content(found))
-            self.verified[file.path] = (found.stamp, digest)
+        digest = self._digest(found)
         if digest == file.hash:
             self._forget_reads(found, digest)
             return True

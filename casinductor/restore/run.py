@@ -21,10 +21,12 @@ from casinductor.restore.plan import Task, Wanted, wanted_of
 from casinductor.settings import RestoreMode
 from casinductor.store.format.frame import blake3_digest
 from casinductor.store.index.places import Losses, Unusable
-from casinductor.store.index.union import Union
+from casinductor.store.index.union import Union, hidden_contents
 from casinductor.store.parallel import start_background
 from casinductor.store.read.fetch import fetch, planned_bytes
-from casinductor.store.store import Refreshed, Store
+from casinductor.store.refreshed import Refreshed
+from casinductor.store.store import Store
+from casinductor.util.human import counted
 from casinductor.worker.ownership import Ownership, write_record
 from casinductor.worker.staging import staging
 
@@ -59,16 +61,20 @@ class Restoration:
         job, store = self.job, self.store
         listed = self._refresh()
         damage = self.refreshed.damage
+        self.report.untrusted = self.refreshed.untrusted
         if listed and damage and not store.catalog.manifests.known(job.cache.gpu, job.cache.key):
             raise Damaged(f"no manifest of {job.cache} can be read: {damage[0]}")
         wanted = self._wanted()
-        if wanted.empty:
+        hidden = hidden_contents(store.catalog, job.cache)
+        if wanted.empty and not hidden:
             return Restored(self.report)
         self.report.source = "manifests"
         if job.worker.device == "unsure":
             self.report.notes.append(f"devices were not compared: {device().doubt}")
         noted = start_background(self._note_use, store.backend.parallel)
         local = LocalFiles(job.roots)
+        if hidden:
+            self._withdraw(local)
         wanted = self._materialize(wanted, local)
         self._finish(wanted.union)
         noted(job.deadline.remaining())
@@ -76,6 +82,13 @@ class Restoration:
         return Restored(
             self.report, {g: v.content for g, v in wanted.union.groups.items()}, wanted.own
         )
+
+    def _withdraw(self, local: LocalFiles) -> None:
+        from casinductor.restore.withdraw import withdraw  # seldom needed
+
+        if taken := withdraw(self.store.catalog, self.job, local):
+            what = counted(taken, "file")
+            self.report.notes.append(f"{what} taken away, as they are hidden from every worker")
 
     def _note_use(self) -> None:
         if not self.store.marks.note_use(self.job.cache):

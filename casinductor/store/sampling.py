@@ -10,6 +10,10 @@ import random
 from collections.abc import Iterable
 from typing import TypeVar
 
+#: How many manifests a sync reads again, and at how many packs it looks, at most; and the bytes of
+#: manifests, and of packs' footers, on average.
+RECHECKED = 16
+RECHECK_BYTES = 64 << 10
 T = TypeVar("T")
 
 

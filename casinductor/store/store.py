@@ -2,14 +2,13 @@
 
 Invariant: opening, listing and reading never write; the first write establishes ``FORMAT``. What
 cannot be read is reported in :class:`Refreshed` and skipped, so one bad object costs what it held.
+What is not believed never reaches the tables that anything is decided by.
 """
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from casinductor.deadline import UNLIMITED, Deadline
 from casinductor.errors import (
@@ -19,25 +18,23 @@ from casinductor.errors import (
     ObjectMissing,
     StoreFormat,
     StoreUnavailable,
+    Untrusted,
 )
 from casinductor.store.backend import Backend, Listed
 from casinductor.store.format import names
 from casinductor.store.format.declaration import FORMAT_VERSION, format_file, parse_format
-from casinductor.store.format.manifest import Manifest, decode, verify
+from casinductor.store.format.frame import Codec, split
+from casinductor.store.format.manifest import Manifest, decode, encode
 from casinductor.store.format.names import CacheId
 from casinductor.store.format.ulid import is_younger_than
 from casinductor.store.index.catalog import Catalog
-from casinductor.store.index.manifests import ManifestId
+from casinductor.store.index.manifests import UNVERIFIED, ManifestId
 from casinductor.store.index.places import Unusable
 from casinductor.store.marks import Marks
 from casinductor.store.parallel import map_parallel
-from casinductor.store.sampling import sample_within_budget
+from casinductor.store.refreshed import Refreshed
+from casinductor.trust.policy import EVERYBODY, Trust
 
-logger = logging.getLogger("casinductor")
-#: How many manifests a sync reads again, and at how many packs it looks, at most; and the bytes of
-#: manifests, and of packs' footers, on average.
-RECHECKED = 16
-RECHECK_BYTES = 64 << 10
 #: How often a listing is repeated at most while manifests vanish under the reader's eyes.
 _LISTINGS = 64
 #: Manifests whose contents are held in memory at once.
@@ -48,45 +45,13 @@ _BEING_WRITTEN_SECONDS = 600.0
 _SECOND_LOOKS = 5
 
 
-@dataclass
-class Refreshed:
-    """What reading manifests brought: how many were ``listed`` and how many ``vanished`` under the
-    reader's eyes, ``bytes_read``, and ``damage`` in sentences with the manifests ``unread`` for it.
-    """
-
-    listed: int = 0
-    vanished: int = 0
-    bytes_read: int = 0
-    damage: list[str] = field(default_factory=list)
-    unread: list[ManifestId] = field(default_factory=list)
-
-    def add(self, other: Refreshed) -> Refreshed:
-        """Count ``other`` in, each sentence once; returns this one. ``listed`` is the newer."""
-        self.listed = other.listed
-        self.vanished += other.vanished
-        self.bytes_read += other.bytes_read
-        for sentence in other.damage:
-            self.note_damage(sentence)
-        self.unread += [name for name in other.unread if name not in self.unread]
-        return self
-
-    def note_damage(self, sentence: str) -> None:
-        if sentence not in self.damage:
-            self.damage.append(sentence)
-
-    def log(self) -> Refreshed:
-        """Warn of the damage, for callers whose own report has no place for it."""
-        for sentence in self.damage:
-            logger.warning("%s", sentence)
-        return self
-
-
 class Store:
     """A store at an address, with the catalog that indexes it on this machine."""
 
-    def __init__(self, backend: Backend, catalog: Catalog) -> None:
+    def __init__(self, backend: Backend, catalog: Catalog, trust: Trust = EVERYBODY) -> None:
         self.backend = backend
         self.catalog = catalog
+        self.trust = trust
         self.marks = Marks(backend)
         self._writable = False
 
@@ -179,6 +144,8 @@ class Store:
     def _refresh(self, gpu: str | None, key: str | None, deadline: Deadline) -> Refreshed:
         listed = self._list(gpu, key)
         known = self.catalog.manifests.known(gpu, key)
+        foreign = self.catalog.foreign.known(gpu, key)
+        self.catalog.forget_foreign(f for f in foreign if f not in listed)
         gone = len(known.keys() - listed.keys())
         changed = {
             name
@@ -186,11 +153,16 @@ class Store:
             if name not in listed or listed[name].size != indexed.size
         }
         self.catalog.drop(known.pop(name).row for name in changed)
-        unseen = {name: item for name, item in listed.items() if name not in known}
+        unseen = {
+            name: item
+            for name, item in listed.items()
+            if name not in known and foreign.get(name) != item.size
+        }
         self.catalog.open_file_if_large(sum(item.size for item in unseen.values()))
         result = self.read(unseen, deadline)
         result.listed = len(listed)
         result.vanished += gone
+        result.untrusted = self.catalog.foreign.reasons(gpu, key)
         return result
 
     def read(self, unseen: Mapping[ManifestId, Listed], deadline: Deadline) -> Refreshed:
@@ -212,57 +184,45 @@ class Store:
                 self._learn(name, unseen[name].size, answer, result)
         return result
 
-    def recheck(self, cache: CacheId, deadline: Deadline) -> list[str]:
-        """Read again what the catalog knew of a cache, as its manifests may have rotted since.
-
-        Some of them, chosen at random, so that a sync's cost stays flat. Returns the damage.
-        """
-        known = self.catalog.manifests.known(cache.gpu, cache.key)
-
-        def ask(ulid: str) -> CasinductorError | None:
-            deadline.check()
-            try:
-                name = cache.manifest(ulid)
-                verify(self.backend.get(name), ulid, f"{self.backend.url}/{name}")
-            except (Damaged, ObjectMissing) as error:
-                return error
-            return None
-
-        sized = [(name.ulid, indexed.size) for name, indexed in sorted(known.items())]
-        chosen = sample_within_budget(sized, RECHECKED, RECHECK_BYTES)
-        answers = map_parallel(ask, chosen, self.backend.parallel)
-        damage = []
-        for ulid, answer in zip(chosen, answers, strict=True):
-            if answer is None:
-                continue
-            if isinstance(answer, Damaged):
-                damage.append(str(answer))
-                self.marks.quarantine_manifest(cache, ulid, str(answer))
-            self.catalog.forget(ulid)
-        return damage
-
     def _learn(
         self, name: ManifestId, size: int, answer: bytes | CasinductorError, result: Refreshed
     ) -> None:
-        cache, ulid = name
         try:
             if isinstance(answer, CasinductorError):
                 raise answer
-            manifest = decode(answer, cache, ulid, f"{self.backend.url}/{cache.manifest(ulid)}")
+            self._admit(name, size, answer)
         except ObjectMissing:
             result.vanished += 1  # compacted away between the listing and now
-            return
         except CasinductorError as error:
-            if isinstance(error, Damaged) and self._may_be_half_written(ulid):
-                return  # the next refresh reads it
-            if (sentence := str(error)) not in result.damage:
-                result.note_damage(sentence)
-                result.unread.append(name)
-            if isinstance(error, Damaged):
-                self.marks.quarantine_manifest(cache, ulid, sentence)
+            self._note_unread(name, error, result)
+        else:
+            result.bytes_read += size
+
+    def _note_unread(self, name: ManifestId, error: CasinductorError, result: Refreshed) -> None:
+        if isinstance(error, Damaged) and self._may_be_half_written(name.ulid):
+            return  # the next refresh reads it
+        if (sentence := str(error)) not in result.damage:
+            result.note_damage(sentence)
+            result.unread.append(name)
+        if isinstance(error, Damaged):
+            self.marks.quarantine_manifest(name.cache, name.ulid, sentence)
+
+    def _admit(self, name: ManifestId, size: int, data: bytes) -> None:
+        """Take in a manifest, or note that it is not believed: only a whole one, as bytes that
+        rotted are damage, whoever signed them.
+        """
+        cache, ulid = name
+        container, envelope = split(data)
+        where = f"{self.backend.url}/{cache.manifest(ulid)}"
+        try:
+            signer = self.trust.admit(str(cache), cache.manifest(ulid), container, envelope)
+        except Untrusted as error:
+            packs = [pack.ulid for pack in decode(container, cache, ulid, where).packs]
+            self.catalog.add_foreign(name, size, str(error), packs)
             return
-        self.catalog.add(manifest, size)
-        result.bytes_read += size
+        if envelope and not self.trust.active:
+            signer = UNVERIFIED
+        self.catalog.add(decode(container, cache, ulid, where), size, signer)
 
     def _may_be_half_written(self, ulid: str) -> bool:
         return not self.backend.appears_whole and is_younger_than(ulid, _BEING_WRITTEN_SECONDS)
@@ -270,8 +230,21 @@ class Store:
     def read_manifest(self, cache: CacheId, ulid: str) -> Manifest:
         """One manifest from the store; raises what reading and decoding it raise."""
         name = cache.manifest(ulid)
-        data = self.backend.get(name)
+        data, _ = split(self.backend.get(name))
         return decode(data, cache, ulid, f"{self.backend.url}/{name}")
+
+    def put_manifest(self, manifest: Manifest, codec: Codec) -> int:
+        """Publish a manifest, signed where this worker signs; the bytes put.
+
+        Raises :class:`~casinductor.errors.Untrusted` where it may not, and what writing raises.
+        """
+        cache, name = manifest.cache, manifest.cache.manifest(manifest.ulid)
+        data = encode(manifest, codec)
+        envelope = self.trust.envelope(str(cache), name, data)
+        self.backend.put(name, [data, envelope] if envelope else [data])
+        signer = self.trust.signs_as
+        self.catalog.add(manifest, len(data) + len(envelope), signer)
+        return len(data) + len(envelope)
 
     def caches(self) -> list[CacheId]:
         """Every cache that has a manifest, in order of name."""

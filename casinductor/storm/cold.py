@@ -42,7 +42,7 @@ def lead_or_wait(
 
     settings = replace(cache.settings, restore_deadline=min(cache.settings.restore_deadline, limit))
     try:
-        backend = with_store(settings, prepared)
+        backend = with_store(settings, lambda store: prepared(store, str(cache.id)))
         waiting = Waiting(
             backend, cache.id, kind_of(cache.worker), team_of(os.environ), limit, restore
         )
@@ -57,8 +57,11 @@ def lead_or_wait(
         return None
 
 
-def prepared(store: Store) -> Backend:
-    """The backend of a store, ready for claims."""
+def prepared(store: Store, cache: str) -> Backend:
+    """The backend of a store, ready for claims; raises Untrusted where this worker cannot publish,
+    as others would wait for it in vain.
+    """
+    store.trust.require_signer(cache)
     if store.format_problem() is not None:
         store.prepare_to_write()
     return store.backend

@@ -92,8 +92,11 @@ class CandidateReader:
         """The groups that are new, once all blobs were handed out."""
         found = []
         for candidate, read in self._read:
-            touched_only = content_of(read.hashes) in candidate.replaces
-            if not read.artifacts or read.dropped or touched_only:
+            content = content_of(read.hashes)
+            if not read.artifacts or read.dropped or content in candidate.replaces:
+                continue
+            if content in self._union.hidden:
+                self.counts.kept_back["hidden from every worker (casinductor hide)"] += 1
                 continue
             try:
                 found.append(self._group(candidate, read))

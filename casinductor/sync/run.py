@@ -16,9 +16,11 @@ from casinductor.inductor.requirements import refusal
 from casinductor.job import Job
 from casinductor.reports.transfer import SyncReport
 from casinductor.store.index.places import NamedPack, Unusable
-from casinductor.store.index.union import Union, resolve, versions
+from casinductor.store.index.union import Union, hidden_contents, resolve, versions
 from casinductor.store.read.health import bad_packs, lost_versions
-from casinductor.store.store import Refreshed, Store
+from casinductor.store.read.recheck import recheck
+from casinductor.store.refreshed import Refreshed
+from casinductor.store.store import Store
 from casinductor.store.write.draft import Draft
 from casinductor.store.write.publish import Published, Source, conflicts, publish
 from casinductor.store.write.relatives import read_relatives
@@ -78,6 +80,7 @@ class Synchronization:
         noted, unusable = self._look()
         union = self._publish_until_kept(selection, unusable)
         self.report.damage += self.refreshed.damage
+        self.report.untrusted = self.refreshed.untrusted
         if not noted:
             self.store.marks.note_use(self.job.cache)
         return self.report, self._next_snapshot(selection, union, unusable)
@@ -144,7 +147,7 @@ class Synchronization:
             unusable = store.read_marks()
         except StoreUnavailable:
             store.prepare_to_write()  # a store that does not exist yet
-        for sentence in store.recheck(cache, deadline):
+        for sentence in recheck(store, cache, deadline):
             self.refreshed.note_damage(sentence)
         self._refresh()
         unusable.packs |= bad_packs(store, cache, sampled=True)
@@ -180,6 +183,9 @@ class Synchronization:
         if not candidates.chosen:
             gone = conflicts(store, relied_packs(packs, candidates.relied, unusable))
             return Published(conflicts=gone), lookup.union
+        if store.trust.active and store.trust.signer is None:
+            self.report.withheld = store.trust.refusal(str(job.cache))
+            return Published(), lookup.union
         store.prepare_to_write()
         self.refreshed.add(read_relatives(store, job.cache, candidates.bytes, job.deadline))
         draft = Draft(store, job.cache.gpu, unusable)
@@ -220,7 +226,9 @@ class Synchronization:
         lost = lost_versions(catalog, found, unusable, elsewhere=False)
         condemned = unusable.manifests
         intact = (v for v in found if v.row not in lost and v.published not in condemned)
-        return resolve(intact, lambda demands: refusal(demands, self.job.worker))
+        union = resolve(intact, lambda demands: refusal(demands, self.job.worker))
+        union.hidden = hidden_contents(catalog, self.job.cache)
+        return union
 
     def _count(self, published: Published) -> None:
         report, manifest = self.report, published.manifest

@@ -84,6 +84,14 @@ def seal(magic: bytes, payload: bytes, codec: Codec = Codec.LZ4) -> bytes:
     return header + blake3(header).update(stored).digest() + stored
 
 
+def split(data: bytes) -> tuple[bytes, bytes]:
+    """A container, and what stands behind it in the same object: its envelope, or nothing."""
+    if len(data) < _SEAL.size:
+        return data, b""
+    end = _SEAL.size + HASH_BYTES + int(_SEAL.unpack_from(data)[5])
+    return data[:end], data[end:]
+
+
 def unseal(magic: bytes, data: bytes, what: str, limit: int = 256 << 20) -> bytes:
     """The payload of a container of this ``magic``; ``what`` names it in errors.
 

@@ -92,7 +92,8 @@ class PackRef(msgspec.Struct, array_like=True, gc=False):
 
 class Manifest(msgspec.Struct, gc=False):
     """One manifest. ``root`` is the producer's local directory, ``producer`` its fingerprint and
-    host, ``replaced`` the ULIDs of the manifests that it stands for after a compaction.
+    host, ``replaced`` the ULIDs of the manifests that it stands for after a compaction;
+    ``hides``: contents of groups that no worker may see.
     """
 
     version: int
@@ -108,6 +109,7 @@ class Manifest(msgspec.Struct, gc=False):
     frames: list[PackedFrame]
     blobs: BlobTable
     groups: list[Group]
+    hides: list[bytes] = []
 
     @property
     def cache(self) -> CacheId:

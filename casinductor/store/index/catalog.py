@@ -20,9 +20,10 @@ from casinductor.store.format.manifest import Manifest
 from casinductor.store.format.names import CacheId
 from casinductor.store.index.blobs import Blobs
 from casinductor.store.index.figures import CatalogFigures
+from casinductor.store.index.foreign import Foreign
 from casinductor.store.index.groups import Groups
 from casinductor.store.index.insertion import insert_manifest
-from casinductor.store.index.manifests import Manifests
+from casinductor.store.index.manifests import ManifestId, Manifests
 from casinductor.store.index.packs import Packs
 from casinductor.store.index.places import Placed, Unusable
 from casinductor.store.index.schema import OF_MANIFEST, connect, remove
@@ -35,7 +36,8 @@ class Catalog:
     """One store's catalog. Methods raise ``sqlite3.Error`` where the file is damaged; the caller
     then calls :meth:`discard` and starts over.
 
-    ``manifests``, ``packs``, ``blobs``, ``groups`` and ``figures`` answer questions.
+    ``manifests``, ``packs``, ``blobs``, ``groups`` and ``figures`` answer questions; ``foreign`` is
+    what is not believed, of which nothing stands in the others.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -50,6 +52,7 @@ class Catalog:
     def _use(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self.manifests = Manifests(connection)
+        self.foreign = Foreign(connection)
         self.packs = Packs(connection)
         self.blobs = Blobs(connection)
         self.groups = Groups(connection)
@@ -81,10 +84,24 @@ class Catalog:
             self._connection.execute("BEGIN IMMEDIATE")
             yield self._connection
 
-    def add(self, manifest: Manifest, size: int) -> None:
-        """Index one manifest of ``size`` stored bytes; adding it again changes nothing."""
+    def add(self, manifest: Manifest, size: int, signer: str = "") -> None:
+        """Index one manifest of ``size`` stored bytes; adding it again changes nothing. ``signer``:
+        the name of the key that was verified, if any was asked for.
+        """
         with self._writing() as db:
-            insert_manifest(db, manifest, size)
+            insert_manifest(db, manifest, size, signer)
+
+    def add_foreign(self, name: ManifestId, size: int, reason: str, packs: Iterable[str]) -> None:
+        """Note a manifest that is not believed, and the packs that it names."""
+        with self._writing():
+            self.foreign.add(name, size, reason, packs)
+
+    def forget_foreign(self, gone: Iterable[ManifestId]) -> None:
+        """Forget manifests, not believed, that are gone from the store."""
+        names = list(gone)
+        if names:
+            with self._writing():
+                self.foreign.drop(names)
 
     def drop(self, row_ids: Iterable[int]) -> None:
         """Forget manifests that are gone from the store."""
@@ -108,6 +125,7 @@ class Catalog:
             return
         if row is not None:
             self.drop(known.row for known in self.manifests.known().values())
+            self.forget_foreign(self.foreign.known())
         with self._writing() as db:
             db.execute("DELETE FROM store")
             db.execute("INSERT INTO store VALUES (?)", (store,))

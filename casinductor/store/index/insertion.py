@@ -18,13 +18,13 @@ from casinductor.store.format.manifest import Artifact, Group, Manifest
 Row = tuple[Any, ...]
 
 
-def insert_manifest(db: sqlite3.Connection, manifest: Manifest, size: int) -> None:
-    """Insert a manifest of ``size`` stored bytes, in the caller's transaction; one that is there
-    already is left as it is.
+def insert_manifest(db: sqlite3.Connection, manifest: Manifest, size: int, signer: str) -> None:
+    """Insert a manifest of ``size`` stored bytes that ``signer`` signed, in the caller's
+    transaction; one that is there already is left as it is.
     """
     cursor = db.execute(
-        "INSERT OR IGNORE INTO manifest(gpu, key, ulid, created_ms, root, producer, size)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR IGNORE INTO manifest(gpu, key, ulid, created_ms, root, producer, size, signer)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             manifest.gpu,
             manifest.key,
@@ -33,6 +33,7 @@ def insert_manifest(db: sqlite3.Connection, manifest: Manifest, size: int) -> No
             manifest.root,
             json.dumps(manifest.producer),
             size,
+            signer,
         ),
     )
     if cursor.rowcount == 1 and cursor.lastrowid is not None:
@@ -43,6 +44,7 @@ def insert_manifest(db: sqlite3.Connection, manifest: Manifest, size: int) -> No
 def _insert_tables(db: sqlite3.Connection, manifest: Manifest, row: int) -> None:
     many = db.executemany
     many("INSERT OR IGNORE INTO replaced VALUES (?, ?)", ((row, u) for u in manifest.replaced))
+    many("INSERT OR IGNORE INTO hiding VALUES (?, ?)", ((row, c) for c in manifest.hides))
     many(
         "INSERT INTO requirement VALUES (?, ?, ?)",
         ((row, i, json.dumps(d, sort_keys=True)) for i, d in enumerate(manifest.requirements)),

@@ -12,7 +12,15 @@ from typing import Any, NamedTuple
 from casinductor.store.format.names import CacheId
 
 #: Rows of one cache, a GPU type (key NULL) or the store (both NULL).
-_SCOPE = "(?1 IS NULL OR gpu = ?1) AND (?2 IS NULL OR key = ?2)"
+SCOPE = "(?1 IS NULL OR gpu = ?1) AND (?2 IS NULL OR key = ?2)"
+
+
+#: Stands for the signer of a manifest that has a signature nobody asked about.
+UNVERIFIED = "?"
+
+
+#: 32 bytes that identify a group's content.
+Content = bytes
 
 
 class ManifestId(NamedTuple):
@@ -31,7 +39,7 @@ class Indexed(NamedTuple):
 
 class Origin(NamedTuple):
     """Who made a manifest and when: ``created_ms`` in Unix time, ``root`` its local directory,
-    ``producer`` a JSON object, ``size`` in bytes.
+    ``producer`` a JSON object, ``size`` in bytes, ``signer`` the name of the key that was verified.
     """
 
     ulid: str
@@ -39,6 +47,7 @@ class Origin(NamedTuple):
     root: str
     producer: str
     size: int
+    signer: str
 
 
 class Lineage(NamedTuple):
@@ -62,17 +71,22 @@ class Manifests:
     def any(self) -> bool:
         return self._db.execute("SELECT 1 FROM manifest LIMIT 1").fetchone() is not None
 
+    def any_unverified(self, gpu: str | None = None, key: str | None = None) -> bool:
+        """Whether one of these is signed and was read where no keys are set."""
+        query = f"SELECT 1 FROM manifest WHERE signer = ?3 AND {SCOPE} LIMIT 1"
+        return self._db.execute(query, (gpu, key, UNVERIFIED)).fetchone() is not None
+
     def known(self, gpu: str | None = None, key: str | None = None) -> dict[ManifestId, Indexed]:
         """The manifests held of one cache, a GPU type or the store."""
         rows = self._db.execute(
-            f"SELECT gpu, key, ulid, id, size FROM manifest WHERE {_SCOPE}", (gpu, key)
+            f"SELECT gpu, key, ulid, id, size FROM manifest WHERE {SCOPE}", (gpu, key)
         )
         return {ManifestId(CacheId(r[0], r[1]), r[2]): Indexed(r[3], r[4]) for r in rows}
 
     def caches(self, gpu: str | None = None) -> list[CacheId]:
         """The caches that have a manifest here, by name."""
         rows = self._db.execute(
-            f"SELECT DISTINCT gpu, key FROM manifest WHERE {_SCOPE}", (gpu, None)
+            f"SELECT DISTINCT gpu, key FROM manifest WHERE {SCOPE}", (gpu, None)
         )
         return sorted(CacheId(*row) for row in rows)
 
@@ -89,12 +103,13 @@ class Manifests:
     def bytes(self, cache: CacheId | None = None) -> int:
         """Stored bytes of the manifests of one cache or all."""
         scope = (cache.gpu, cache.key) if cache else (None, None)
-        query = f"SELECT COALESCE(SUM(size), 0) FROM manifest WHERE {_SCOPE}"
+        query = f"SELECT COALESCE(SUM(size), 0) FROM manifest WHERE {SCOPE}"
         return int(self._db.execute(query, scope).fetchone()[0])
 
     def origins(self, cache: CacheId) -> list[Origin]:
         rows = self._db.execute(
-            "SELECT ulid, created_ms, root, producer, size FROM manifest WHERE gpu = ? AND key = ?",
+            "SELECT ulid, created_ms, root, producer, size, signer FROM manifest"
+            " WHERE gpu = ? AND key = ?",
             (cache.gpu, cache.key),
         )
         return [Origin(*row) for row in rows]
@@ -113,6 +128,18 @@ class Manifests:
             "SELECT DISTINCT m.gpu, m.key FROM manifest m JOIN replaced d ON d.manifest = m.id"
         )
         return [CacheId(*row) for row in rows.fetchall()]
+
+    def hiding(self, cache: CacheId) -> dict[str, set[Content]]:
+        """The contents of groups that each manifest of a cache hides, by its ULID."""
+        found: dict[str, set[Content]] = defaultdict(set)
+        rows = self._db.execute(
+            "SELECT m.ulid, h.content FROM manifest m JOIN hiding h ON h.manifest = m.id"
+            " WHERE m.gpu = ? AND m.key = ?",
+            (cache.gpu, cache.key),
+        )
+        for ulid, content in rows:
+            found[ulid].add(content)
+        return dict(found)
 
     def lineage(self, cache: CacheId) -> Lineage:
         stands_for: dict[str, set[str]] = defaultdict(set)

@@ -13,14 +13,19 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 #: Seconds to wait for another process that is writing.
 _BUSY_SECONDS = 10
 _SCHEMA = """
 CREATE TABLE store(id TEXT NOT NULL);
 CREATE TABLE manifest(id INTEGER PRIMARY KEY AUTOINCREMENT, gpu TEXT NOT NULL, key TEXT NOT NULL,
     ulid TEXT NOT NULL, created_ms INTEGER NOT NULL, root TEXT NOT NULL, producer TEXT NOT NULL,
-    size INTEGER NOT NULL, UNIQUE(gpu, key, ulid));
+    size INTEGER NOT NULL, signer TEXT NOT NULL, UNIQUE(gpu, key, ulid));
+CREATE TABLE untrusted(gpu TEXT NOT NULL, key TEXT NOT NULL, ulid TEXT NOT NULL,
+    size INTEGER NOT NULL, reason TEXT NOT NULL, packs TEXT NOT NULL,
+    PRIMARY KEY(gpu, key, ulid)) WITHOUT ROWID;
+CREATE TABLE hiding(manifest INTEGER NOT NULL, content BLOB NOT NULL,
+    PRIMARY KEY(manifest, content)) WITHOUT ROWID;
 CREATE TABLE replaced(manifest INTEGER NOT NULL, ulid TEXT NOT NULL,
     PRIMARY KEY(manifest, ulid)) WITHOUT ROWID;
 CREATE TABLE requirement(manifest INTEGER NOT NULL, idx INTEGER NOT NULL, demands TEXT NOT NULL,
@@ -47,7 +52,7 @@ CREATE TABLE artifact(grp INTEGER NOT NULL, path TEXT NOT NULL, mode INTEGER NOT
     PRIMARY KEY(grp, path)) WITHOUT ROWID;
 """
 #: The tables whose rows belong to one manifest; ``artifact``'s belong to its groups.
-OF_MANIFEST = ("replaced", "requirement", "pack", "frame", "blobs", "blob", "grp")
+OF_MANIFEST = ("replaced", "hiding", "requirement", "pack", "frame", "blobs", "blob", "grp")
 
 
 def connect(path: Path | None) -> sqlite3.Connection:

@@ -29,22 +29,39 @@ Judge = Callable[[dict[str, Any]], "str | None"]
 
 @dataclass
 class Union:
-    """The groups that live, by id, and the refused versions by reason."""
+    """The groups that live, by id, the refused versions by reason, and contents that were hidden
+    from every worker.
+    """
 
     groups: dict[str, Version] = field(default_factory=dict)
     refused: dict[str, list[Version]] = field(default_factory=dict)
+    hidden: set[bytes] = field(default_factory=set)
 
 
-def versions(catalog: Catalog, cache: CacheId, *, even_removed: bool = False) -> list[Version]:
+def versions(
+    catalog: Catalog, cache: CacheId, *, even_removed: bool = False, even_hidden: bool = False
+) -> list[Version]:
     """Every version of every group of a cache, from the manifests that no removal covers.
 
     The same version may stand in several manifests, at other places. ``even_removed`` has the
-    others too.
+    others too, ``even_hidden`` what was hidden from workers: whoever moves or deletes asks for it.
     """
     with catalog.reading():
         everything = catalog.groups.versions(cache)
-        hidden = set() if even_removed else removed(catalog, cache)
-    return [v for v in everything if v.published not in hidden] if hidden else everything
+        gone = set() if even_removed else removed(catalog, cache)
+        hidden = set() if even_hidden else hidden_contents(catalog, cache)
+    if not gone and not hidden:
+        return everything
+    return [v for v in everything if v.published not in gone and v.content not in hidden]
+
+
+def hidden_contents(catalog: Catalog, cache: CacheId) -> set[bytes]:
+    """The contents of groups that were hidden from every worker, and not shown again."""
+    hiding = catalog.manifests.hiding(cache)
+    if not hiding:
+        return set()
+    gone = removed(catalog, cache)
+    return set().union(*(contents for ulid, contents in hiding.items() if ulid not in gone))
 
 
 def removed(catalog: Catalog, cache: CacheId) -> set[str]:

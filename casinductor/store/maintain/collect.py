@@ -168,7 +168,7 @@ def _plan(
         keeps = verdict.keeps()
         living: set[str] = set()
         expired: set[str] = set()
-        for version in versions(store.catalog, cache):
+        for version in versions(store.catalog, cache, even_hidden=True):
             (living if keeps(version) else expired).add(version.published)
         plan.expired.update(dict.fromkeys(expired, cache))
         dead |= expired - living
@@ -177,12 +177,13 @@ def _plan(
     going = dead | plan.removed.keys() | plan.replaced.keys()
     named, live = store.catalog.packs.referenced(), store.catalog.packs.referenced(going)
     fresh = {u for u in there.keys() - named if is_younger_than(u, min_age_seconds)}
-    plan.orphans = there.keys() - live - fresh
+    foreign = store.catalog.foreign.packs()
+    plan.orphans = there.keys() - live - fresh - foreign
     store.catalog.index_blobs()
     used = store.catalog.blobs.used_bytes(going)
     plan.wasteful = {
         pack
-        for pack in live & there.keys()
+        for pack in (live & there.keys()) - foreign - _immovable(store)
         if _wasteful(store, pack, there[pack], used.get(pack, 0.0), 1.0 - max_unused)
     }
     plan.marks = _old_marks(store, plan.uses) + outdated(store, int(time.time() * 1000))
@@ -223,6 +224,15 @@ def _wasteful(store: Store, pack: str, size: int, used: float, share: float) -> 
     except CasinductorError:
         return False  # damaged, or just being removed: not a matter of waste
     return used < share * sum(frame.stored for frame in frames) - 1
+
+
+def _immovable(store: Store) -> set[str]:
+    """The packs of caches for which this collector has no key: what it moved, nobody would see."""
+    found: set[str] = set()
+    for cache in store.catalog.manifests.caches() if store.trust.active else ():
+        if store.trust.refusal(str(cache)):
+            found |= {pack.ulid for pack in store.catalog.packs.of_cache(cache)}
+    return found
 
 
 def _old_marks(store: Store, uses: Uses) -> list[str]:

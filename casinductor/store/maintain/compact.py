@@ -117,4 +117,4 @@ def _rewrite_all(store: Store, cache: CacheId, level: int, again: Pause) -> Rewr
 
 
 def _visible(store: Store, cache: CacheId) -> set[str]:
-    return {version.published for version in versions(store.catalog, cache)}
+    return {version.published for version in versions(store.catalog, cache, even_hidden=True)}

@@ -33,13 +33,15 @@ def merge(store: Store, cache: CacheId, after: int, deadline: Deadline) -> int:
 
     The catalog has just been refreshed. Raises what reading and publishing raise.
     """
+    if not store.trust.active and store.catalog.manifests.any_unverified(cache.gpu, cache.key):
+        return 0  # its signatures would be lost
     _clear(store, cache)
-    old = {version.published for version in versions(store.catalog, cache)}
+    old = {version.published for version in versions(store.catalog, cache, even_hidden=True)}
     old -= _replaced(store, cache)
     if len(old) < after or not _elected(store, cache, min(old)):
         return 0
     store.refresh(cache.gpu, cache.key, deadline)
-    old = {version.published for version in versions(store.catalog, cache)}
+    old = {version.published for version in versions(store.catalog, cache, even_hidden=True)}
     if len(old) < after:
         return 0
     terms = Terms(

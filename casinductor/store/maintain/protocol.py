@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
-from casinductor.errors import Damaged, NameTaken, StoreUnavailable
+from casinductor.errors import Damaged, NameTaken, StoreUnavailable, Untrusted
 from casinductor.store.format import names
 from casinductor.store.format.names import CacheId
 from casinductor.store.grace import Wait, grace_of, pause
 from casinductor.store.index.groups import Keep, Version
 from casinductor.store.index.places import Unusable
-from casinductor.store.maintain.rewrite import Terms, rewrite
+from casinductor.store.maintain.rewrite import Terms, require_keys, rewrite
 from casinductor.store.store import Store
 
 #: What is to be kept of a cache some of whose manifests are condemned.
@@ -42,12 +42,14 @@ class Swept:
 def require_all_manifests(store: Store) -> None:
     """Read every manifest of the store; one that cannot be read stops all collection.
 
-    Raises :class:`Damaged`, as nobody can tell which packs such a manifest needs, and
-    :class:`~casinductor.errors.StoreFormat` for a store of a later format.
+    Raises :class:`Damaged`, as nobody can tell which packs such a manifest needs,
+    :class:`~casinductor.errors.StoreFormat` for a store of a later format and what
+    :func:`require_keys` raises.
     """
     store.require_there()
     store.format_problem()  # a later format's store is none of this version's business
     damage = store.refresh().damage
+    require_keys(store)
     if damage:
         raise Damaged(
             f"{len(damage)} manifests of {store.backend.url} cannot be read, so nobody "
@@ -105,6 +107,7 @@ def sweep(
         pause(seconds, wait)
     if stuck:
         packs = packs - store.catalog.packs.referenced((going - stuck) | evacuated.keys())
+    packs = packs - store.catalog.foreign.packs()  # not believed, but perhaps somebody's
     gone = {**doomed, **left, **evacuated}
     for ulid in sorted(gone.keys() - stuck):
         store.backend.delete(gone[ulid].manifest(ulid))
@@ -155,8 +158,13 @@ def evacuate(
         problem = ""
         for _ in range(2):
             try:
+                store.trust.require_signer(str(cache))
                 done.moved += _move(store, cache, work[cache], barred, keeps)
                 replaced.update(dict.fromkeys(work[cache], cache))
+                break
+            except Untrusted as error:
+                stuck |= work[cache]  # without a key nothing can be moved: it stays
+                done.problems.append(str(error))
                 break
             except (Damaged, StoreUnavailable) as error:
                 problem = f"{cache}: {error}"

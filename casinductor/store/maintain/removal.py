@@ -13,7 +13,7 @@ from casinductor.errors import CacheNotFound, Damaged
 from casinductor.store.format.names import CacheId
 from casinductor.store.index.union import removed, versions
 from casinductor.store.maintain.protocol import condemn, require_all_manifests
-from casinductor.store.maintain.rewrite import Terms, rewrite
+from casinductor.store.maintain.rewrite import Terms, require_keys, rewrite
 from casinductor.store.store import Store
 from casinductor.store.write.draft import Draft
 from casinductor.store.write.publish import Source, publish
@@ -37,10 +37,11 @@ def remove(store: Store, cache: CacheId) -> RemovalReport:
     store.require_there()
     store.format_problem()
     store.refresh(cache.gpu, cache.key)
-    found = versions(store.catalog, cache)
+    found = versions(store.catalog, cache, even_hidden=True)
     if not found:
         raise CacheNotFound(f"{store.backend.url} holds no cache {cache}")
     old = {version.published for version in found}
+    require_keys(store, cache)
     store.prepare_to_write()
     draft = Draft(store, None, store.read_marks())
     source = Source(iter(()), list, producer={"removal": True}, replaced=sorted(old))
@@ -60,7 +61,7 @@ def undelete(store: Store, cache: CacheId) -> RemovalReport:
     hidden = removed(store.catalog, cache)
     found = [
         version
-        for version in versions(store.catalog, cache, even_removed=True)
+        for version in versions(store.catalog, cache, even_removed=True, even_hidden=True)
         if version.published in hidden
     ]
     if not found:
@@ -72,6 +73,8 @@ def undelete(store: Store, cache: CacheId) -> RemovalReport:
         done = rewrite(store, cache, {version.published for version in found}, terms)
     except Damaged as error:
         raise Damaged(f"{cache} cannot be brought back, it was swept already: {error}") from error
-    for ulid in sorted(store.catalog.manifests.lineage(cache).removals):
-        store.backend.delete(cache.manifest(ulid))
+    lineage, hiding = store.catalog.manifests.lineage(cache), store.catalog.manifests.hiding(cache)
+    for ulid in sorted(lineage.removals):
+        if not lineage.stands_for[ulid] & hiding.keys():  # what unhide showed stays shown
+            store.backend.delete(cache.manifest(ulid))
     return RemovalReport(str(cache), done.manifest, len({v.published for v in found}), done.groups)

@@ -66,7 +66,7 @@ def judge(store: Store, policy: Policy, uses: Uses) -> dict[CacheId, Verdict]:
     """A verdict on each cache of the catalog that has anything but removed manifests."""
     origins: dict[CacheId, set[str]] = {}
     for cache in store.catalog.manifests.caches():
-        syncs = {version.origin for version in versions(store.catalog, cache)}
+        syncs = {version.origin for version in versions(store.catalog, cache, even_hidden=True)}
         if syncs:
             origins[cache] = syncs
     now = time.time() * 1000

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from casinductor.deadline import UNLIMITED, Deadline
-from casinductor.errors import StoreUnavailable
+from casinductor.errors import StoreUnavailable, Untrusted
 from casinductor.store.format.frame import Codec
 from casinductor.store.format.manifest import Artifact, BlobTable
 from casinductor.store.format.names import CacheId
@@ -74,6 +74,7 @@ def rewrite(store: Store, cache: CacheId, manifests: Iterable[str], terms: Terms
     Condemned packs are barred only, as they can be read until they are deleted. Raises what
     reading and publishing raise, :class:`Damaged` for a blob that is lost unexpectedly.
     """
+    require_keys(store, cache)
     result = Rewritten("", sorted(manifests))
     for _ in range(_ATTEMPTS):
         published = _publish(store, cache, result, terms)
@@ -87,13 +88,25 @@ def rewrite(store: Store, cache: CacheId, manifests: Iterable[str], terms: Terms
     raise StoreUnavailable(f"{cache}: collectors removed what was written, again and again")
 
 
+def require_keys(store: Store, cache: CacheId | None = None) -> None:
+    """Raise :class:`Untrusted` where manifests are signed and this process cannot tell by whom: it
+    would take a stranger's word for what may go, and publish what nobody believes.
+    """
+    scope = (cache.gpu, cache.key) if cache else (None, None)
+    if not store.trust.active and store.catalog.manifests.any_unverified(*scope):
+        raise Untrusted(
+            f"{cache or store.backend.url} is signed: whoever moves or deletes there needs "
+            "CASINDUCTOR_TRUSTED_KEYS, the public keys of those who publish"
+        )
+
+
 def _publish(store: Store, cache: CacheId, result: Rewritten, terms: Terms) -> Published:
     store.refresh(cache.gpu, cache.key, terms.deadline)  # drops rows, so first
     if not terms.lend:
         read_relatives(store, cache, deadline=terms.deadline)
     store.catalog.index_blobs()
     with store.catalog.reading():
-        found = versions(store.catalog, cache, even_removed=terms.revive)
+        found = versions(store.catalog, cache, even_removed=terms.revive, even_hidden=True)
         found = [v for v in found if v.published in result.replaced]
         if terms.keeps is not None:
             found = [version for version in found if terms.keeps(version)]

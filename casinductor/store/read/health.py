@@ -21,8 +21,8 @@ from casinductor.store.index.groups import Version
 from casinductor.store.index.places import Located, Losses, Plan, Unusable
 from casinductor.store.parallel import map_parallel
 from casinductor.store.read.fetch import fetch
-from casinductor.store.sampling import sample_within_budget
-from casinductor.store.store import RECHECK_BYTES, RECHECKED, Store
+from casinductor.store.sampling import RECHECK_BYTES, RECHECKED, sample_within_budget
+from casinductor.store.store import Store
 
 
 def lost_versions(

@@ -241,7 +241,10 @@ def lacking(store: Store, outline: Outline) -> list[Group]:
         cache = CacheId(outline.gpu, outline.key)
     except InvalidName:
         return []
-    there = {(v.id, v.content) for v in versions(store.catalog, cache, even_removed=True)}
+    there = {
+        (v.id, v.content)
+        for v in versions(store.catalog, cache, even_removed=True, even_hidden=True)
+    }
     return [group for group in outline.groups if (group.id, group.content) not in there]
 
 

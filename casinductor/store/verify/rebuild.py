@@ -47,7 +47,10 @@ class Rebuilder:
                     self.places.setdefault(blob.hash, (frame, blob))
 
     def rebuild(self, cache: CacheId) -> tuple[str | None, int]:
-        """Publish the groups of ``cache`` that loose packs tell of; its ULID and their number."""
+        """Publish the groups of ``cache`` that loose packs tell of; its ULID and their number.
+
+        The caller has no keys: packs are not signed, so what they tell is nobody's word.
+        """
         self.store.refresh(cache.gpu, None)
         groups: list[NewGroup] = []
         draft = Draft(self.store, None, Unusable())

@@ -20,7 +20,7 @@ from casinductor.store.format import names
 from casinductor.store.format.names import CacheId, Mark
 from casinductor.store.grace import Wait, grace_of, pause
 from casinductor.store.index.places import Unusable
-from casinductor.store.maintain.rewrite import Terms, rewrite
+from casinductor.store.maintain.rewrite import Terms, require_keys, rewrite
 from casinductor.store.read.health import verify_suspects
 from casinductor.store.store import Store
 from casinductor.store.verify.check import CheckReport, Inspection
@@ -59,11 +59,13 @@ def repair(
 
     ``from_packs`` also publishes groups that only unreferenced packs tell of.
 
-    Raises what the store raises when it fails to answer; what was done until then stays good.
+    Raises what the store raises when it fails to answer, and what :func:`require_keys` raises; what
+    was done until then stays good.
     """
     start, report = time.perf_counter(), RepairReport()
     inspection = Inspection(store, memory or VerificationLog(None))
     report.found = inspection.run(data, None)
+    require_keys(store)
     if report.found.problems or (from_packs and report.found.orphaned):
         again = partial(pause, grace_of(store.backend, grace), wait)
         work = _Repair(store, inspection, report, again, from_packs)
@@ -105,6 +107,12 @@ class _Repair:
             return
         rebuilder = Rebuilder(self.store, self.inspection)
         for cache in sorted(caches):
+            if self.store.trust.active:  # what packs tell is not signed
+                self.report.done.append(
+                    f"{cache}: nothing was rebuilt, as keys are set and packs are not signed; a "
+                    "worker that has the files publishes them again"
+                )
+                continue
             manifest, groups = rebuilder.rebuild(cache)
             self.report.groups_rebuilt += groups
             if manifest:

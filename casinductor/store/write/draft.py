@@ -136,6 +136,7 @@ class Draft:
         root: str,
         producer: dict[str, Any],
         replaced: list[str] | None = None,
+        hides: list[bytes] | None = None,
     ) -> Manifest:
         """The manifest of ``groups``; ``sizes`` gives each pack's bytes. Unused blobs drop out."""
         ulid = new_ulid()
@@ -156,6 +157,7 @@ class Draft:
             frames=table.frames,
             blobs=table.blobs(),
             groups=finished,
+            hides=hides or [],
         )
 
     def outline(

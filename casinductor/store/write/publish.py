@@ -14,7 +14,7 @@ from typing import Any
 from casinductor.errors import CasinductorError
 from casinductor.store.format import names
 from casinductor.store.format.frame import Codec
-from casinductor.store.format.manifest import Manifest, encode
+from casinductor.store.format.manifest import Manifest
 from casinductor.store.format.names import CacheId
 from casinductor.store.format.pack import Blob, WrittenPack, write_packs
 from casinductor.store.parallel import map_parallel
@@ -40,8 +40,9 @@ class Source:
     consumed.
 
     ``root`` is the producer's local directory and ``producer`` what is known of it; new packs are
-    written with ``codec`` at ``level``; the manifest stands for those ``replaced``; ``relied()``
-    names packs that the caller counts on beside those that the manifest names.
+    written with ``codec`` at ``level``; the manifest stands for those ``replaced`` and ``hides``
+    contents of groups; ``relied()`` names packs that the caller counts on beside those that the
+    manifest names.
     """
 
     blobs: Iterator[Blob]
@@ -51,6 +52,7 @@ class Source:
     codec: Codec = Codec.LZ4
     level: int = 12
     replaced: list[str] = field(default_factory=list)
+    hides: list[bytes] = field(default_factory=list)
     relied: Callable[[], Packs] = list
 
 
@@ -60,10 +62,11 @@ def publish(store: Store, cache: CacheId, draft: Draft, source: Source) -> Publi
     A conflict names packs that the manifest or the caller relies on and that a collector condemned
     meanwhile, or that are gone: the caller stores those blobs anew and publishes again.
     """
+    store.trust.require_signer(str(cache))
     packs = _write_packs(store, cache, draft, source)
     written = sum(pack.size for pack in packs)
     finished = source.groups()
-    if not finished and not source.replaced:
+    if not (finished or source.replaced or source.hides):
         for pack in packs:  # nobody can know their names
             store.backend.delete(names.pack(pack.ulid))
         return Published(conflicts=conflicts(store, source.relied()))
@@ -75,10 +78,9 @@ def publish(store: Store, cache: CacheId, draft: Draft, source: Source) -> Publi
         root=source.root,
         producer=source.producer,
         replaced=source.replaced,
+        hides=source.hides,
     )
-    data = encode(manifest, source.codec)
-    written += store.backend.put(cache.manifest(manifest.ulid), [data])
-    store.catalog.add(manifest, len(data))
+    written += store.put_manifest(manifest, source.codec)
     named = {(pack.ulid, pack.size) for pack in manifest.packs}
     return Published(manifest, written, conflicts(store, named.union(source.relied())))
 

@@ -14,7 +14,8 @@ from casinductor.store.backend import Listed
 from casinductor.store.format import names
 from casinductor.store.format.names import CacheId
 from casinductor.store.index.manifests import ManifestId
-from casinductor.store.store import Refreshed, Store
+from casinductor.store.refreshed import Refreshed
+from casinductor.store.store import Store
 
 #: One request lists so many names on S3.
 LISTED = 1000

@@ -1,0 +1,34 @@
+"""``casinductor unhide``: show again what ``hide`` hid.
+
+Invariant: a record that is named and does not exist is an error.
+"""
+
+from __future__ import annotations
+
+import click
+
+from casinductor.cli.options import Options, command_options
+from casinductor.util.human import counted
+
+
+@click.command()
+@click.argument("cache")
+@click.argument("records", nargs=-1, metavar="[RECORD]...")
+@click.option("--all", "everything", is_flag=True, help="Show everything again.")
+@command_options
+def command(options: Options, cache: str, records: tuple[str, ...], everything: bool) -> None:
+    """Show again what hide hid of CACHE, by the RECORDs that it listed."""
+    from casinductor.store.maintain.hiding import unhide
+    from casinductor.store.opening import with_fresh_store
+
+    if bool(records) == everything:
+        raise click.UsageError("name the RECORDs, or give --all")
+    target = options.cache(cache)
+    report = with_fresh_store(
+        target.settings,
+        lambda store: unhide(
+            store, target.id, lambda record: everything or record.manifest in records
+        ),
+    )
+    shown = counted(report.groups, "group")
+    options.emit(report.as_dict(), [f"{report.cache}: {shown} shown again"])

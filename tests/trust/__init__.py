@@ -1,0 +1,1 @@
+"""Signatures, roles, and what they keep out."""
