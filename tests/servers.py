@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import socket
@@ -83,8 +84,8 @@ def _genuine_weed() -> str:
 
 
 @contextlib.contextmanager
-def seaweedfs(folder: Path) -> Iterator[Server]:
-    """SeaweedFS with one bucket; its data lie in ``folder``."""
+def seaweedfs(folder: Path, identities: dict[str, object] | None = None) -> Iterator[Server]:
+    """SeaweedFS with one bucket; its data lie in ``folder``. ``identities``: who may do what."""
     weed = _genuine_weed()
     s3, master, volume, filer, admin = free_ports(5)
     data = folder / "data"
@@ -96,6 +97,9 @@ def seaweedfs(folder: Path) -> Iterator[Server]:
         "-s3.port.lance=0", "-webdav=false", "-admin.ui=false", f"-bucket={BUCKET}",
     ]  # fmt: skip
     environment = {**os.environ, **KEYS, "GOMEMLIMIT": "300MiB"}
+    if identities is not None:
+        (folder / "s3.json").write_text(json.dumps(identities))
+        command.append(f"-s3.config={folder / 's3.json'}")
     with _running(command, folder, environment) as process:
         server = Server(f"http://127.0.0.1:{s3}", process)
         _wait_for(server, folder / "log", lambda: _bucket_answers(server))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from casinductor.deadline import UNLIMITED, Deadline
 from casinductor.errors import (
@@ -39,10 +40,19 @@ from casinductor.trust.policy import EVERYBODY, Trust
 _LISTINGS = 64
 #: Manifests whose contents are held in memory at once.
 _AT_ONCE = 32
+#: Signatures are verified without the interpreter's lock.
+_VERIFIED_AT_ONCE = 2
 #: Where names appear before their contents, a manifest so young may be half written.
 _BEING_WRITTEN_SECONDS = 600.0
 #: How often FORMAT is looked at again before it counts as damaged there.
 _SECOND_LOOKS = 5
+
+
+class _Read(NamedTuple):
+    """A sealed manifest, and who signed it or why that does not count."""
+
+    data: bytes
+    verdict: str | Untrusted
 
 
 class Store:
@@ -168,24 +178,27 @@ class Store:
     def read(self, unseen: Mapping[ManifestId, Listed], deadline: Deadline) -> Refreshed:
         """Read manifests into the catalog, a few at once; what cannot be read is damage."""
 
-        def ask(name: ManifestId) -> bytes | CasinductorError:
+        def ask(name: ManifestId) -> _Read | CasinductorError:
             deadline.check()
             try:
-                return self.backend.get(name.cache.manifest(name.ulid))
+                return self._judged(name, self.backend.get(name.cache.manifest(name.ulid)))
             except CasinductorError as error:
                 return error
 
         result = Refreshed()
+        most = self.backend.parallel
+        if self.trust.active:
+            most = max(most, _VERIFIED_AT_ONCE)
         order = sorted(unseen, key=lambda name: name.ulid)
         for start in range(0, len(order), _AT_ONCE):
             some = order[start : start + _AT_ONCE]
-            answers = map_parallel(ask, some, self.backend.parallel)
+            answers = map_parallel(ask, some, most)
             for name, answer in zip(some, answers, strict=True):
                 self._learn(name, unseen[name].size, answer, result)
         return result
 
     def _learn(
-        self, name: ManifestId, size: int, answer: bytes | CasinductorError, result: Refreshed
+        self, name: ManifestId, size: int, answer: _Read | CasinductorError, result: Refreshed
     ) -> None:
         try:
             if isinstance(answer, CasinductorError):
@@ -207,22 +220,28 @@ class Store:
         if isinstance(error, Damaged):
             self.marks.quarantine_manifest(name.cache, name.ulid, sentence)
 
-    def _admit(self, name: ManifestId, size: int, data: bytes) -> None:
+    def _judged(self, name: ManifestId, data: bytes) -> _Read:
+        """A manifest's bytes, and whose they are or why they are not believed."""
+        container, envelope = split(data)
+        object_name = name.cache.manifest(name.ulid)
+        try:
+            signer = self.trust.admit(str(name.cache), object_name, container, envelope)
+        except Untrusted as error:
+            return _Read(container, error)
+        unasked = envelope and not self.trust.active
+        return _Read(container, UNVERIFIED if unasked else signer)
+
+    def _admit(self, name: ManifestId, size: int, read: _Read) -> None:
         """Take in a manifest, or note that it is not believed: only a whole one, as bytes that
         rotted are damage, whoever signed them.
         """
         cache, ulid = name
-        container, envelope = split(data)
-        where = f"{self.backend.url}/{cache.manifest(ulid)}"
-        try:
-            signer = self.trust.admit(str(cache), cache.manifest(ulid), container, envelope)
-        except Untrusted as error:
-            packs = [pack.ulid for pack in decode(container, cache, ulid, where).packs]
-            self.catalog.add_foreign(name, size, str(error), packs)
-            return
-        if envelope and not self.trust.active:
-            signer = UNVERIFIED
-        self.catalog.add(decode(container, cache, ulid, where), size, signer)
+        manifest = decode(read.data, cache, ulid, f"{self.backend.url}/{cache.manifest(ulid)}")
+        if isinstance(read.verdict, Untrusted):
+            packs = [pack.ulid for pack in manifest.packs]
+            self.catalog.add_foreign(name, size, str(read.verdict), packs)
+        else:
+            self.catalog.add(manifest, size, read.verdict)
 
     def _may_be_half_written(self, ulid: str) -> bool:
         return not self.backend.appears_whole and is_younger_than(ulid, _BEING_WRITTEN_SECONDS)

@@ -222,11 +222,10 @@ _made: list[Any] = []
 
 def GOOD() -> tuple[bytes, Any]:
     if not _made:
-        from securesystemslib.signer import CryptoSigner
-
         from casinductor.trust.keys import TrustedKey
+        from casinductor.trust.library import sslib
 
-        signer = CryptoSigner.generate_ed25519()
+        signer = sslib().CryptoSigner.generate_ed25519()
         key = TrustedKey("ci", signer.public_key.keyid, (), signer.public_key)
         _made.append((envelope.sign("manifests/a/b", b"bytes", signer), (key,)))
     found: tuple[bytes, Any] = _made[0]

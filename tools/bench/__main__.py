@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tools.bench import distance, fleet, inspection, large, ready, scale, trees
+from tools.bench import distance, fleet, inspection, large, ready, scale, signatures, trees
 from tools.bench.compare import Comparison, growth
 from tools.bench.measure import files_below, machine, milliseconds, table
 
@@ -30,6 +30,7 @@ def main() -> None:
         "--python", action="append", default=[], help="whole starts under this one; again for more"
     )
     parser.add_argument("--distance", action="store_true", help="latency alone")
+    parser.add_argument("--signatures", action="store_true", help="what verifying costs alone")
     parser.add_argument("--fleet", action="store_true", help="a thousand workers alone")
     parser.add_argument("--large", action="store_true", help="a store of 10,000 caches alone")
     parser.add_argument("--caches", type=int, default=10_000, help="how many in that store")
@@ -40,6 +41,10 @@ def main() -> None:
         folder = Path(name)
         if options.ready:
             whole_starts(folder, options)
+            return
+        if options.signatures:
+            found = signatures.rows(folder / "signatures", options.runs)
+            table("Signatures", signatures.COLUMNS, found)
             return
         corpus = trees.corpus(folder)
         if options.large:
