@@ -7,13 +7,13 @@ Invariant: each file is written aside, renamed and valid by itself. Layout: ``cu
 from __future__ import annotations
 
 import os
-import re
 
 from casinductor.families.family import Environ, Family, first_set, rule
 from casinductor.families.place import Kind
+from casinductor.util.pattern import Pattern
 
-_MODULE = re.compile(r"(?:[^/]+/)*cute_dsl_[^/]+\.mlir")
-_OBJECT = re.compile(r"[^/]+/[0-9a-f]+\.o")
+_MODULE = Pattern(r"(?:[^/]+/)*cute_dsl_[^/]+\.mlir")
+_OBJECT = Pattern(r"[^/]+/[0-9a-f]+\.o")
 
 
 def root(environ: Environ) -> str:

@@ -6,12 +6,11 @@ Invariant: a kernel's source and its binary are one group. Layout: DeepGEMM of J
 
 from __future__ import annotations
 
-import re
-
 from casinductor.families.family import Family, below_home, rule
 from casinductor.families.place import Kind
+from casinductor.util.pattern import Pattern
 
-classify = rule(re.compile(r"(cache/kernel\.[^/]+)/[^/]+"), Kind.KERNEL)
+classify = rule(Pattern(r"(cache/kernel\.[^/]+)/[^/]+"), Kind.KERNEL)
 
 #: vLLM and SGLang keep it below their own root.
 FAMILY = Family(

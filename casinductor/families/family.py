@@ -6,11 +6,11 @@ Invariant: a row is a function of the environment and of relative paths; it read
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from casinductor.families.place import JUNK, UNKNOWN, Kind, Place, has_junk, share
+from casinductor.util.pattern import Pattern
 
 Environ = Mapping[str, str]
 Rules = Callable[[str], Place]
@@ -55,7 +55,7 @@ def cache_home(environ: Environ) -> str:
     return first_set(environ, "XDG_CACHE_HOME") or os.path.join(home(environ), ".cache")
 
 
-def rule(pattern: re.Pattern[str], kind: Kind, private: Callable[[str], bool] = has_junk) -> Rules:
+def rule(pattern: Pattern[str], kind: Kind, private: Callable[[str], bool] = has_junk) -> Rules:
     """The rules of a directory in which one pattern says what is shared: all that matches, less
     what is ``private``; the first parenthesis is its group, without one the whole path.
     """

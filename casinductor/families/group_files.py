@@ -8,14 +8,14 @@ Triton wrote them where ``root`` is the producer's own directory. Format: Triton
 from __future__ import annotations
 
 import json
-import re
 
+from casinductor.util.pattern import Pattern
 from casinductor.util.roots import split
 
 #: Stands for the cache directory in a stored group file; torch's own bundle uses the same idea.
 PLACEHOLDER = "[casinductor-root]"
 
-_GROUP_FILE = re.compile(r"(?:triton/[^/]+/[^/]+|[a-z_]+!(?:[^/]+/)*[^/]+)/__grp__[^/]+\.json")
+_GROUP_FILE = Pattern(r"(?:triton/[^/]+/[^/]+|[a-z_]+!(?:[^/]+/)*[^/]+)/__grp__[^/]+\.json")
 
 
 def is_group_file(path: str) -> bool:

@@ -7,8 +7,6 @@ sources of 2.4 to 2.14 (``docs/torch.md`` says where each rule comes from).
 
 from __future__ import annotations
 
-import re
-
 from casinductor.families.place import (
     JUNK,
     PRODUCT,
@@ -20,6 +18,7 @@ from casinductor.families.place import (
     is_junk,
     share,
 )
+from casinductor.util.pattern import Pattern
 
 #: Directories at the top whose contents are never shared: empty lock files, per-job profiles,
 #: compilers, and files changed in place.
@@ -37,19 +36,19 @@ _PRIVATE_TOPS = frozenset(
 )
 _STEM = r"[0-9A-Za-z][0-9A-Za-z_.-]*"
 _XX = r"[0-9a-z]{2}"
-_FXGRAPH = re.compile(rf"fxgraph/{_XX}/{_STEM}/{_STEM}")
-_AOT = re.compile(rf"aotautograd/{_STEM}/{_STEM}")
-_CPP = re.compile(rf"({_XX}/{_STEM})\.(cpp|so|h)")
+_FXGRAPH = Pattern(rf"fxgraph/{_XX}/{_STEM}/{_STEM}")
+_AOT = Pattern(rf"aotautograd/{_STEM}/{_STEM}")
+_CPP = Pattern(rf"({_XX}/{_STEM})\.(cpp|so|h)")
 #: "This probe of the compiler loads here" (torch 2.14, cpu_vec_isa.py: VecISA.check_build).
-_LOADS = re.compile(rf"({_XX}/{_STEM})\.so\.load_ok")
-_MODULE = re.compile(rf"{_XX}/{_STEM}\.py")
-_TUNING = re.compile(rf"{_XX}/{_STEM}\.best_config")
+_LOADS = Pattern(rf"({_XX}/{_STEM})\.so\.load_ok")
+_MODULE = Pattern(rf"{_XX}/{_STEM}\.py")
+_TUNING = Pattern(rf"{_XX}/{_STEM}\.best_config")
 #: What torch decided by timing, named by a hash of device, Triton and CUDA; written aside and
 #: renamed (torch/_inductor/codecache.py: CacheBase.update_local_cache).
-_DECISIONS = re.compile(r"cache/[0-9a-f]{64}")
+_DECISIONS = Pattern(r"cache/[0-9a-f]{64}")
 #: What AOTInductor compiles: a folder of its own, named by the hash of the wrapper's code.
-_AOTI = re.compile(r"c[a-z2-7]{51,52}/[^/]+")
-_TRITON = re.compile(r"(triton/[0-9A-Za-z]+/[0-9A-Za-z_-]+)/[^/]+")
+_AOTI = Pattern(r"c[a-z2-7]{51,52}/[^/]+")
+_TRITON = Pattern(r"(triton/[0-9A-Za-z]+/[0-9A-Za-z_-]+)/[^/]+")
 
 
 def classify(path: str) -> Place:

@@ -9,7 +9,6 @@ Layout: ``torch/utils/cpp_extension.py``, ``tvm_ffi/cpp/extension.py``, ``flashi
 from __future__ import annotations
 
 import os
-import re
 
 from casinductor.families.family import (
     Environ,
@@ -21,15 +20,16 @@ from casinductor.families.family import (
     rule,
 )
 from casinductor.families.place import JUNK, UNKNOWN, Kind, Place, has_junk, share
+from casinductor.util.pattern import Pattern
 
 _NAME = r"[^/]+"
-_EXTENSION = re.compile(rf"((?:py\d+{_NAME}/)?{_NAME})/{_NAME}")
-_BUILT = re.compile(rf"({_NAME}_[0-9a-f]{{8,64}})/{_NAME}")
-_CUTE = re.compile(rf"({_NAME}/{_NAME}/cached_ops/{_NAME}_cute_dsl)/{_NAME}")
-_OPERATOR = re.compile(rf"({_NAME}/{_NAME}/cached_ops/{_NAME})/.+")
-_GENERATED = re.compile(rf"{_NAME}/{_NAME}/generated/.+")
+_EXTENSION = Pattern(rf"((?:py\d+{_NAME}/)?{_NAME})/{_NAME}")
+_BUILT = Pattern(rf"({_NAME}_[0-9a-f]{{8,64}})/{_NAME}")
+_CUTE = Pattern(rf"({_NAME}/{_NAME}/cached_ops/{_NAME}_cute_dsl)/{_NAME}")
+_OPERATOR = Pattern(rf"({_NAME}/{_NAME}/cached_ops/{_NAME})/.+")
+_GENERATED = Pattern(rf"{_NAME}/{_NAME}/generated/.+")
 #: Held while a directory is built, a log for people, and binaries that are downloaded.
-_OWN = re.compile(r"(?:.*/)?(?:lock|flashinfer_jit\.log)|(?:.*/)?cubins/.*")
+_OWN = Pattern(r"(?:.*/)?(?:lock|flashinfer_jit\.log)|(?:.*/)?cubins/.*")
 
 
 def _is_own(path: str) -> bool:

@@ -8,11 +8,12 @@ ninja compares times and nothing else. Formats: ninja's ``build_log.cc`` (versio
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Iterator
 
-_LOG_HEAD = re.compile(rb"# ninja log v([567])\n")
+from casinductor.util.pattern import Pattern
+
+_LOG_HEAD = Pattern(rb"# ninja log v([567])\n")
 _DEPS_HEAD = b"# ninjadeps\n"
 _FLAG = 1 << 31
 #: Of a record of dependencies: the output's number, its time, and the numbers of its inputs.

@@ -7,16 +7,15 @@ a leaf that is immutable and checks itself. Layout: SGLang 0.5.23, ``environ.py`
 
 from __future__ import annotations
 
-import re
-
 from casinductor.families import deepgemm, inductor, tilelang, triton
 from casinductor.families.family import Environ, Family, below_caches, first_set, rule
 from casinductor.families.place import JUNK, UNKNOWN, Kind, Place, below, has_junk, share
+from casinductor.util.pattern import Pattern
 
-_EMBEDDED = re.compile(r"(torch_compile_cache/(?:.*/)?(inductor_cache|triton_cache)/)(.+)")
-_PICTURE = re.compile(r"torch_compile_cache/.*/computation_graph\.py")
-_LEAF = re.compile(r"([^/]+/[^/]+/build-[^/]+/deps-[^/]+)/[^/]+")
-_AHEAD = re.compile(r"cute_aot/.+|flashinfer/autotune/.+")
+_EMBEDDED = Pattern(r"(torch_compile_cache/(?:.*/)?(inductor_cache|triton_cache)/)(.+)")
+_PICTURE = Pattern(r"torch_compile_cache/.*/computation_graph\.py")
+_LEAF = Pattern(r"([^/]+/[^/]+/build-[^/]+/deps-[^/]+)/[^/]+")
+_AHEAD = Pattern(r"cute_aot/.+|flashinfer/autotune/.+")
 classify_jit = rule(_LEAF, Kind.KERNEL)
 _RULES = {
     "inductor": inductor.classify,

@@ -6,12 +6,11 @@ tunes is not shared. Layout: TileLang 0.1.15, run for ``sm_90`` without a GPU.
 
 from __future__ import annotations
 
-import re
-
 from casinductor.families.family import Family, below_home, rule
 from casinductor.families.place import Kind
+from casinductor.util.pattern import Pattern
 
-_KERNEL = re.compile(r"([^/]+/(?:[^/]+/kernels|cuda-binaries)/[0-9a-f]{64})/[^/]+")
+_KERNEL = Pattern(r"([^/]+/(?:[^/]+/kernels|cuda-binaries)/[0-9a-f]{64})/[^/]+")
 classify = rule(_KERNEL, Kind.KERNEL)
 
 FAMILY = Family(

@@ -7,13 +7,13 @@ a Python lie in folders of their own. Layout: Triton's ``runtime/cache.py`` (``F
 from __future__ import annotations
 
 import os
-import re
 
 from casinductor.families.family import Environ, Family, first_set, home, rule
 from casinductor.families.place import Kind
+from casinductor.util.pattern import Pattern
 
 #: 52 characters of base32, or 43 of base64url (Triton 3.2), or 64 hexadecimal digits (before).
-_FOLDER = re.compile(r"([0-9A-Za-z_-]{43,64})/[^/]+")
+_FOLDER = Pattern(r"([0-9A-Za-z_-]{43,64})/[^/]+")
 
 
 classify = rule(_FOLDER, Kind.TRITON)

@@ -7,24 +7,23 @@ artifacts that it names are one group; what describes one machine is never share
 
 from __future__ import annotations
 
-import re
-
 from casinductor.families import deepgemm, inductor, triton
 from casinductor.families.family import Family, below_caches
 from casinductor.families.place import JUNK, UNKNOWN, Kind, Place, below, has_junk, share
+from casinductor.util.pattern import Pattern
 
 _RANK = r"rank_\d+_\d+"
-_MODEL = re.compile(rf"torch_compile_cache/torch_aot_compile/[0-9a-f]{{64}}/{_RANK}/model")
-_INDEX = re.compile(rf"(torch_compile_cache/[0-9a-f]{{10,64}}/{_RANK}/[^/]+)/(.+)")
-_EMBEDDED = re.compile(r"((?:.*/)?(inductor_cache|triton_cache)/)(.+)")
-_SIDE = re.compile(r"(modelinfos/[^/]+\.json|flashinfer_autotune_cache/.+)")
+_MODEL = Pattern(rf"torch_compile_cache/torch_aot_compile/[0-9a-f]{{64}}/{_RANK}/model")
+_INDEX = Pattern(rf"(torch_compile_cache/[0-9a-f]{{10,64}}/{_RANK}/[^/]+)/(.+)")
+_EMBEDDED = Pattern(r"((?:.*/)?(inductor_cache|triton_cache)/)(.+)")
+_SIDE = Pattern(r"(modelinfos/[^/]+\.json|flashinfer_autotune_cache/.+)")
 #: Of this machine: which of its GPUs reach each other, and how much memory is left on them.
-_OWN = re.compile(r"gpu_p2p_access_cache_for_[^/]*|startup_plan/.*")
+_OWN = Pattern(r"gpu_p2p_access_cache_for_[^/]*|startup_plan/.*")
 #: A picture of the graph, for people.
 _PICTURE = "computation_graph.py"
 
 #: The rank in a path of vLLM's.
-RANK_IN_PATH = re.compile(r"/rank_(\d+)_\d+/")
+RANK_IN_PATH = Pattern(r"/rank_(\d+)_\d+/")
 
 
 def classify(path: str) -> Place:

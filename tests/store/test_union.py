@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -84,7 +83,7 @@ def test_versions_that_replace_each_other_still_leave_one() -> None:
 def test_refused_versions_do_not_hide_others() -> None:
     narrow = version("g", "2", "narrow")
     wide = version("g", "1", "wide")
-    wide = replace(wide, demands='{"isa": "avx512"}')
+    wide = wide._replace(demands='{"isa": "avx512"}')
     result = resolve([wide, narrow], lambda demands: "too wide" if demands else None)
     assert result.groups["g"] is narrow
     assert result.refused == {"too wide": [wide]}

@@ -16,7 +16,6 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from casinductor.errors import InvalidName, Unsupported
 from casinductor.store.backend import Backend
-from casinductor.store.backends import credentials
 from casinductor.store.backends.filesystem import FilesystemBackend
 
 if TYPE_CHECKING:
@@ -153,6 +152,8 @@ def _endpoint(options: Mapping[str, str], *variables: str) -> str | None:
 
 
 def _s3(options: Mapping[str, str]) -> Place:
+    from casinductor.store.backends import credentials
+
     profile = credentials.aws(os.environ, options.get("profile"))
     endpoint = _endpoint(options, "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
     endpoint = endpoint or profile.endpoint
@@ -180,6 +181,8 @@ def _gs(options: Mapping[str, str]) -> Place:
 
 
 def _az(options: Mapping[str, str]) -> Place:
+    from casinductor.store.backends import credentials
+
     config: dict[str, Any] = credentials.azure(os.environ)
     account = (
         options.get("account")

@@ -6,7 +6,6 @@ business; what is read here never appears in a message.
 
 from __future__ import annotations
 
-import configparser
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -72,6 +71,8 @@ def aws(environ: Mapping[str, str], named: str | None = None) -> Profile:
 
 def _profile(environ: Mapping[str, str], name: str) -> dict[str, str] | None:
     """The settings of a profile in both files, the credentials file winning."""
+    import configparser  # where a profile is named only
+
     home = Path(environ.get("HOME") or os.path.expanduser("~")) / ".aws"
     config = environ.get("AWS_CONFIG_FILE") or str(home / "config")
     secrets = environ.get("AWS_SHARED_CREDENTIALS_FILE") or str(home / "credentials")

@@ -9,8 +9,7 @@ from __future__ import annotations
 import sqlite3
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from casinductor.errors import CatalogChanged, CatalogDamaged
 from casinductor.store.format.frame import HASH_BYTES
@@ -19,8 +18,7 @@ from casinductor.store.index.blobs import chunks
 from casinductor.store.index.insertion import row_seal
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
+class Version(NamedTuple):
     """One version of a group, as the manifest ``published`` has it: catalog rows, no artifacts."""
 
     row: int
@@ -46,8 +44,7 @@ class Version:
         ]
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(NamedTuple):
     """An artifact as the catalog has it; ``blobs`` index the blob table of ``manifest``."""
 
     manifest: int
