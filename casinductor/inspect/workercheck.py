@@ -18,6 +18,7 @@ from casinductor.inductor.flags import PRECOMPILE, precompiles, switched_off
 from casinductor.inductor.gpu import device
 from casinductor.inspect.checkup import Checkup, ok
 from casinductor.inspect.familycheck import check_families, check_faults, check_seed
+from casinductor.inspect.startcheck import check_start
 from casinductor.inspect.storecheck import local_or_network, space
 from casinductor.settings import Settings, default_state_dir
 from casinductor.util.mounts import is_local
@@ -53,6 +54,7 @@ def check_worker(settings: Settings, environ: Mapping[str, str] | None = None) -
         *_flags(env),
         _splits(env),
         check_seed(env),
+        *check_start(env),
         *check_faults(env),
         *check_families(settings, env),
     ]

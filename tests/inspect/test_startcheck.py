@@ -1,0 +1,35 @@
+"""What doctor says of a start that is longer than it must be."""
+
+from __future__ import annotations
+
+import compileall
+import sys
+from pathlib import Path
+
+import pytest
+
+from casinductor.inspect import startcheck
+
+
+def test_a_package_without_bytecode_is_advised_until_it_has_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "slowly"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("x = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    found = startcheck._bytecode("slowly")
+    assert found.status == "advice"
+    assert str(folder) in found.advice
+    compileall.compile_dir(folder, quiet=1)
+    assert startcheck._bytecode("slowly").status == "ok"
+
+
+def test_a_package_that_is_not_there() -> None:
+    assert startcheck._bytecode("no_such_package").status == "ok"
+
+
+def test_compile_workers() -> None:
+    assert startcheck.check_start({})[2].status == "advice"
+    assert startcheck.check_start({"TORCHINDUCTOR_COMPILE_THREADS": "1"})[2].status == "ok"
