@@ -58,6 +58,7 @@ NEEDS = {
         Need("mkfs.xfs", "xfsprogs", "a filesystem that clones files"),
         Need("libfuse", "libfuse2", "filesystems that lack operations"),
         Need("fusermount3", "fuse3", "mounts by rclone and JuiceFS"),
+        Need("ssh-keygen", "openssh-client", "keys in OpenSSH's form"),
         Need("npm", "npm", "brings Azurite, Azure's emulator"),
     )
 }

@@ -25,6 +25,7 @@ from casinductor.trust.pair import new_pair, read_keys
 from casinductor.trust.policy import EVERYBODY, trust_of
 from casinductor.trust.signing import load_signer
 from tests.conftest import Tree
+from tests.needs import need, need_package
 from tests.trust.conftest import Signed
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -50,6 +51,7 @@ class TestPublicKeys:
 
     @pytest.mark.parametrize("kind", ["ed25519", "ecdsa"])
     def test_openssh(self, signed: Signed, kind: str) -> None:
+        need("ssh-keygen")
         path = signed.folder / "ssh"
         command = ["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "me@home", "-f", str(path)]
         subprocess.run(command, check=True)
@@ -160,6 +162,7 @@ class TestSecrecy:
         text = Path(signed.key("ci")).read_text()
         secret = text.splitlines()[1]
         if broken == "encrypted":
+            need("ssh-keygen")
             path = signed.folder / "locked"
             command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "hush!", "-f", str(path)]
             subprocess.run(command, check=True)
@@ -200,6 +203,7 @@ class TestEnvelopes:
     )
     @given(data=st.data())
     def test_no_change_of_an_envelope_is_believed(self, data: st.DataObject) -> None:
+        need_package("securesystemslib", "casinductor[signing]")
         good, keys = GOOD()
         position = data.draw(st.integers(0, len(good)))
         count = data.draw(st.integers(0, 3))
