@@ -70,7 +70,6 @@ def _chosen(
     from casinductor.inspect.named import contents_named, published_by, unseen_by
     from casinductor.inspect.view import open_facts
 
-    store.refresh(target.id.gpu, target.id.key)
     if run:
         return published_by(store, target.id, run)
     if last_good:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from casinductor.errors import CacheNotFound, InvalidName
 from casinductor.inspect.facts import Facts
-from casinductor.inspect.view import Item, look_at
+from casinductor.inspect.view import Item, look_at, uses_of
 from casinductor.store.format.names import CacheId
 from casinductor.store.format.ulid import is_ulid
 from casinductor.store.index.groups import File, Version
@@ -59,11 +59,7 @@ def unseen_by(store: Store, cache: CacheId, run: str) -> Callable[[Version], boo
     record = _record(store, cache, run)
     if record is None:
         raise CacheNotFound(f"{cache} has no warm-up {run}")
-    made, seen = _manifests_of(record, run), set[bytes]()
-    for name in ("used", "unused"):
-        told = record.fields.get(name)
-        told = told if isinstance(told, bytes) else b""
-        seen |= {told[i : i + 8] for i in range(0, len(told) - 7, 8)}
+    made, seen = _manifests_of(record, run), uses_of([record]).keys()
     return lambda version: version.content[:8] not in seen and version.origin not in made
 
 

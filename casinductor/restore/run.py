@@ -74,7 +74,7 @@ class Restoration:
         noted = start_background(self._note_use, store.backend.parallel)
         local = LocalFiles(job.roots)
         if hidden:
-            self._withdraw(local)
+            self._withdraw(local, hidden)
         wanted = self._materialize(wanted, local)
         self._finish(wanted.union)
         noted(job.deadline.remaining())
@@ -83,10 +83,10 @@ class Restoration:
             self.report, {g: v.content for g, v in wanted.union.groups.items()}, wanted.own
         )
 
-    def _withdraw(self, local: LocalFiles) -> None:
+    def _withdraw(self, local: LocalFiles, hidden: set[bytes]) -> None:
         from casinductor.restore.withdraw import withdraw  # seldom needed
 
-        if taken := withdraw(self.store.catalog, self.job, local):
+        if taken := withdraw(self.store.catalog, self.job, local, hidden):
             what = counted(taken, "file")
             self.report.notes.append(f"{what} taken away, as they are hidden from every worker")
 

@@ -14,15 +14,12 @@ from casinductor.job import Job
 from casinductor.restore.local import LocalFiles
 from casinductor.store.index.catalog import Catalog
 from casinductor.store.index.groups import File
-from casinductor.store.index.union import hidden_contents, versions
+from casinductor.store.index.union import versions
 from casinductor.util.roots import locate
 
 
-def withdraw(catalog: Catalog, job: Job, local: LocalFiles) -> int:
-    """Remove the files of the cache's hidden groups; how many."""
-    hidden = hidden_contents(catalog, job.cache)
-    if not hidden:
-        return 0
+def withdraw(catalog: Catalog, job: Job, local: LocalFiles, hidden: set[bytes]) -> int:
+    """Remove the files of groups of the cache that have these contents; how many."""
     with catalog.reading():
         everything = versions(catalog, job.cache, even_hidden=True)
         members = catalog.groups.files(v for v in everything if v.content in hidden)

@@ -79,16 +79,17 @@ def verify(name: str, data: bytes, envelope: bytes, keys: Sequence[TrustedKey]) 
     """Whose of these keys signed the object; raises :class:`Untrusted` where none did."""
     if not envelope:
         raise Untrusted("not signed")
+    from securesystemslib.dsse import Envelope
     from securesystemslib.exceptions import UnverifiedSignatureError
 
     payload, signatures = _open(envelope)
-    prefix = b"DSSEv1 %d %b %d " % (len(PAYLOAD_TYPE), PAYLOAD_TYPE.encode(), len(payload))
+    signed = Envelope(payload, PAYLOAD_TYPE, {}).pae()
     for signature in signatures:
         for key in keys:
             if signature.keyid and signature.keyid != key.keyid:  # a hint, says DSSE
                 continue
             try:
-                key.key.verify_signature(signature, prefix + payload)
+                key.key.verify_signature(signature, signed)
             except UnverifiedSignatureError:
                 continue
             _compare(payload, name, data)

@@ -73,7 +73,7 @@ def load_revoked(where: str) -> frozenset[str]:
     return frozenset(key.keyid for key in load_keys(where))
 
 
-def _of_file(path: str) -> Iterator[TrustedKey]:
+def _of_file(path: str) -> list[TrustedKey]:
     try:
         with open(path, "rb") as file:
             text = file.read(_LARGEST + 1).decode()
@@ -85,13 +85,13 @@ def _of_file(path: str) -> Iterator[TrustedKey]:
     return _parse(text, path, name.rpartition(".")[0] or name)
 
 
-def _parse(text: str, where: str, default: str) -> Iterator[TrustedKey]:
+def _parse(text: str, where: str, default: str) -> list[TrustedKey]:
     if "PRIVATE KEY-----" in text:
         raise InvalidName(f"{where} holds a private key; only public ones are trusted")
     found = list(_pem(text, where, default) if "-----BEGIN" in text else _ssh(text, where))
     if not found:
         raise InvalidName(f"{where} holds no public key (PEM or OpenSSH)")
-    return iter(found)
+    return found
 
 
 def _pem(text: str, where: str, default: str) -> Iterator[TrustedKey]:

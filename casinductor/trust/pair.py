@@ -15,8 +15,6 @@ from casinductor.trust.keys import TrustedKey, load_keys
 from casinductor.trust.library import sslib
 from casinductor.trust.signing import load_signer
 
-KINDS = ("ed25519", "ecdsa")
-
 
 @dataclass(frozen=True)
 class Pair:

@@ -39,6 +39,13 @@ def newest(signed: Signed, before: list[Path], key: str = "model/v1") -> Path:
     return found
 
 
+def plant(signed: Signed, signer: str | None) -> Path:
+    """A manifest that somebody publishes whom nobody trusts."""
+    before = manifests(signed)
+    signed.publish("xx", signer, believes=False)
+    return newest(signed, before)
+
+
 def forge(path: Path, told: dict[str, object]) -> None:
     """Give a manifest an envelope of one's own."""
     container, _ = split(path.read_bytes())
@@ -56,9 +63,7 @@ def signed_by_a_stranger(signed: Signed) -> None:
 def signature_of_another_manifest(signed: Signed) -> None:
     (good,) = manifests(signed)
     _, told = split(good.read_bytes())
-    before = manifests(signed)
-    signed.publish("xx", None, believes=False)
-    planted = newest(signed, before)
+    planted = plant(signed, None)
     planted.write_bytes(planted.read_bytes() + told)
 
 
@@ -66,9 +71,7 @@ def statement_replaced(signed: Signed) -> None:
     """The key's signature, over another statement than the one that it signed."""
     (good,) = manifests(signed)
     told = json.loads(split(good.read_bytes())[1])
-    before = manifests(signed)
-    signed.publish("xx", None, believes=False)
-    planted = newest(signed, before)
+    planted = plant(signed, None)
     name = str(planted.relative_to(signed.fleet.store))
     said = envelope.statement(name, planted.read_bytes())
     forge(planted, {**told, "payload": base64.b64encode(said).decode()})
@@ -76,9 +79,7 @@ def statement_replaced(signed: Signed) -> None:
 
 def key_confusion(signed: Signed) -> None:
     """A stranger's signature that names the trusted key."""
-    before = manifests(signed)
-    signed.publish("xx", "mallory", believes=False)
-    planted = newest(signed, before)
+    planted = plant(signed, "mallory")
     told = json.loads(split(planted.read_bytes())[1])
     (trusted,) = load_keys(signed.keyring())
     told["signatures"][0]["keyid"] = trusted.keyid
@@ -87,18 +88,14 @@ def key_confusion(signed: Signed) -> None:
 
 def no_key_named(signed: Signed) -> None:
     """DSSE's key ids are hints: a signature that names none is tried by all keys."""
-    before = manifests(signed)
-    signed.publish("xx", "mallory", believes=False)
-    planted = newest(signed, before)
+    planted = plant(signed, "mallory")
     told = json.loads(split(planted.read_bytes())[1])
     told["signatures"][0]["keyid"] = ""
     forge(planted, told)
 
 
 def another_kind_of_payload(signed: Signed) -> None:
-    before = manifests(signed)
-    signed.publish("xx", None, believes=False)
-    planted = newest(signed, before)
+    planted = plant(signed, None)
     forge(planted, {"payload": "", "payloadType": "text/plain", "signatures": []})
 
 

@@ -71,10 +71,11 @@ class Manifests:
     def any(self) -> bool:
         return self._db.execute("SELECT 1 FROM manifest LIMIT 1").fetchone() is not None
 
-    def any_unverified(self, gpu: str | None = None, key: str | None = None) -> bool:
-        """Whether one of these is signed and was read where no keys are set."""
+    def any_unverified(self, cache: CacheId | None = None) -> bool:
+        """Whether a manifest of one cache or all is signed and was read where no keys are set."""
+        scope = (cache.gpu, cache.key) if cache else (None, None)
         query = f"SELECT 1 FROM manifest WHERE signer = ?3 AND {SCOPE} LIMIT 1"
-        return self._db.execute(query, (gpu, key, UNVERIFIED)).fetchone() is not None
+        return self._db.execute(query, (*scope, UNVERIFIED)).fetchone() is not None
 
     def known(self, gpu: str | None = None, key: str | None = None) -> dict[ManifestId, Indexed]:
         """The manifests held of one cache, a GPU type or the store."""

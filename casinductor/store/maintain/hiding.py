@@ -47,7 +47,8 @@ def hide(store: Store, cache: CacheId, chosen: Callable[[Version], bool]) -> Hid
 
     Raises :class:`CacheNotFound`, and :class:`NothingDone` where none is chosen.
     """
-    found = _versions(store, cache)
+    _read(store, cache)
+    found = versions(store.catalog, cache)
     contents = sorted({version.content for version in found if chosen(version)})
     if not contents:
         raise NothingDone(f"{cache}: of {len(found)} groups none is meant")
@@ -57,7 +58,7 @@ def hide(store: Store, cache: CacheId, chosen: Callable[[Version], bool]) -> Hid
 
 def unhide(store: Store, cache: CacheId, chosen: Callable[[Hidden], bool]) -> HideReport:
     """Show again what the chosen records hide. Raises as :func:`hide` does."""
-    _versions(store, cache)
+    _read(store, cache)
     records = [record for record in hidden_records(store, cache) if chosen(record)]
     if not records:
         raise NothingDone(f"{cache}: nothing of it is hidden by what was named")
@@ -78,13 +79,13 @@ def hidden_records(store: Store, cache: CacheId) -> list[Hidden]:
     return [Hidden(ulid, frozenset(hiding[ulid])) for ulid in sorted(hiding.keys() - gone)]
 
 
-def _versions(store: Store, cache: CacheId) -> list[Version]:
+def _read(store: Store, cache: CacheId) -> None:
+    """Learn what there is of a cache, which must be something that this process may change."""
     store.require_there()
     store.format_problem()
     if not store.refresh(cache.gpu, cache.key).log().listed:
         raise CacheNotFound(f"{store.backend.url} holds no cache {cache}")
     require_keys(store, cache)
-    return versions(store.catalog, cache)
 
 
 def _publish(store: Store, cache: CacheId, source: Source) -> str:

@@ -15,7 +15,7 @@ from casinductor.store.format.names import CacheId
 from casinductor.store.format.ulid import new_ulid, ulid_ms
 from casinductor.store.grace import grace_of
 from casinductor.store.index.union import versions
-from casinductor.store.maintain.rewrite import Terms, rewrite
+from casinductor.store.maintain.rewrite import Terms, lacks_keys, rewrite
 from casinductor.store.store import Store
 from casinductor.store.write.publish import unreliable
 from casinductor.util.voice import warn
@@ -33,7 +33,7 @@ def merge(store: Store, cache: CacheId, after: int, deadline: Deadline) -> int:
 
     The catalog has just been refreshed. Raises what reading and publishing raise.
     """
-    if not store.trust.active and store.catalog.manifests.any_unverified(cache.gpu, cache.key):
+    if lacks_keys(store, cache):
         return 0  # its signatures would be lost
     _clear(store, cache)
     old = {version.published for version in versions(store.catalog, cache, even_hidden=True)}

@@ -88,12 +88,16 @@ def rewrite(store: Store, cache: CacheId, manifests: Iterable[str], terms: Terms
     raise StoreUnavailable(f"{cache}: collectors removed what was written, again and again")
 
 
+def lacks_keys(store: Store, cache: CacheId | None = None) -> bool:
+    """Whether manifests of a cache, or of any, are signed and this process has no keys."""
+    return not store.trust.active and store.catalog.manifests.any_unverified(cache)
+
+
 def require_keys(store: Store, cache: CacheId | None = None) -> None:
     """Raise :class:`Untrusted` where manifests are signed and this process cannot tell by whom: it
     would take a stranger's word for what may go, and publish what nobody believes.
     """
-    scope = (cache.gpu, cache.key) if cache else (None, None)
-    if not store.trust.active and store.catalog.manifests.any_unverified(*scope):
+    if lacks_keys(store, cache):
         raise Untrusted(
             f"{cache or store.backend.url} is signed: whoever moves or deletes there needs "
             "CASINDUCTOR_TRUSTED_KEYS, the public keys of those who publish"
