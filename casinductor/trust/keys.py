@@ -49,9 +49,10 @@ def load_keys(where: str) -> tuple[TrustedKey, ...]:
 
     Raises :class:`InvalidName` for what cannot be read, has no key or an unusable one.
     """
-    if "-----BEGIN" in where or _SSH.search(where):
-        return tuple(_parse(where.replace("\\n", "\n"), "trusted keys", "key"))
     path = os.path.expanduser(where)
+    is_text = "-----BEGIN" in where or _SSH.search(where) is not None
+    if is_text and not os.path.exists(path):  # a path may hold such words, as ~/ssh-keys/ci.pub
+        return tuple(_parse(where.replace("\\n", "\n"), "trusted keys", "key"))
     if not os.path.isdir(path):
         return tuple(_of_file(path))
     files = sorted(name for name in os.listdir(path) if not name.startswith("."))

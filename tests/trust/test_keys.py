@@ -71,6 +71,13 @@ class TestPublicKeys:
         with pytest.raises(InvalidName, match=r"bad\.pem"):
             load_keys(str(path))
 
+    def test_a_path_may_look_like_a_key(self, signed: Signed) -> None:
+        folder = signed.folder / "ssh-keys"
+        folder.mkdir()
+        Path(signed.key("ci") + ".pub").rename(folder / "ci.pub")
+        assert [key.name for key in load_keys(str(folder / "ci.pub"))] == ["ci"]
+        assert [key.name for key in load_keys(str(folder))] == ["ci"]
+
     def test_private_keys_are_not_trusted(self, signed: Signed) -> None:
         with pytest.raises(InvalidName, match="private key"):
             load_keys(signed.key("ci"))
