@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from casinductor.cli.options import Options, command_options
+from casinductor.cli.options import Command, Options, command_options
 
 if TYPE_CHECKING:
     from casinductor.reports.warmup import WarmupReport
@@ -17,18 +17,26 @@ if TYPE_CHECKING:
 _SHOWN = 12
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("cache")
 @click.option("--worker", metavar="HOST", help="The last warm-up of this worker.")
 @click.option("--run", "run", metavar="ULID", help="The warm-up of this name.")
 @command_options
 def command(options: Options, cache: str, worker: str | None, run: str | None) -> None:
-    """Fail with status 10 if the last warm-up of CACHE compiled anything, and name it."""
+    """Fail with status 10 if CACHE's last warm-up compiled anything.
+
+    What was compiled is named.
+
+    \b
+    Examples:
+      casinductor assert-warm H100/bert/v1
+      casinductor assert-warm bert/v1 --worker pod-7
+    """
     from casinductor.errors import Compiled
     from casinductor.inspect.explain import last_run
     from casinductor.store.opening import with_store
 
-    found = options.cache(cache)
+    found = options.found(cache)
     record, report = with_store(
         found.settings, lambda store: last_run(store, found.id, worker, run)
     )

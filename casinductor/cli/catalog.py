@@ -9,11 +9,11 @@ from pathlib import Path
 
 import click
 
-from casinductor.cli.options import Options, command_options
+from casinductor.cli.options import Command, Options, command_options
 from casinductor.util.human import size
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option(
     "--output",
     "-o",
@@ -25,7 +25,14 @@ from casinductor.util.human import size
 )
 @command_options
 def command(options: Options, target: Path) -> None:
-    """Write the store's catalog as a SQLite FILE, for sqlite-utils, Datasette or SQL."""
+    """Write the store's whole catalog as a SQLite FILE.
+
+    It is made for sqlite-utils, Datasette or SQL (docs/catalog.md).
+
+    \b
+    Examples:
+      casinductor catalog -o store.db
+    """
     from casinductor.inspect.export import export
     from casinductor.inspect.view import open_facts
     from casinductor.store.opening import with_store

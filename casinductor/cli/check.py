@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import click
 
-from casinductor.cli.options import Options, command_options
+from casinductor.cli.options import Command, Options, command_options
 from casinductor.cli.units import Duration, Share
 from casinductor.util.human import counted, size
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option(
     "--data",
     type=Share(),
@@ -24,7 +24,14 @@ from casinductor.util.human import counted, size
 @click.option("--for", "seconds", type=Duration(), help="Stop after this long, e.g. 60s.")
 @command_options
 def command(options: Options, data: float | None, seconds: float | None) -> None:
-    """Check manifests, packs and marks, and with --data every byte."""
+    """Check manifests, packs and marks, and with --data every byte.
+
+    \b
+    Examples:
+      casinductor check
+      casinductor check --data all
+      casinductor check --for 10m
+    """
     from casinductor.errors import Damaged
     from casinductor.store.opening import with_fresh_store
     from casinductor.store.verify.check import check

@@ -7,21 +7,27 @@ from __future__ import annotations
 
 import click
 
-from casinductor.cli.options import Options, command_options, grace_option
+from casinductor.cli.options import Command, Options, command_options, grace_option
 from casinductor.util.human import size
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("cache")
 @click.option("--level", default=12, show_default=True, type=click.IntRange(1, 19))
 @grace_option
 @command_options
 def command(options: Options, cache: str, level: int, grace: float | None) -> None:
-    """Merge the manifests of CACHE and compress its packs well."""
+    """Merge the manifests of CACHE and compress its packs well.
+
+    \b
+    Examples:
+      casinductor compact H100/bert/v1
+      casinductor compact H100/bert/v1 --level 19
+    """
     from casinductor.store.maintain.compact import compact
     from casinductor.store.opening import with_fresh_store
 
-    target = options.cache(cache)
+    target = options.found(cache)
 
     report = with_fresh_store(
         target.settings,

@@ -10,17 +10,56 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
 
-from casinductor.cli.options import Options, command_options
-from casinductor.util.human import size
+from casinductor.cli.options import Command, Options, command_options
+from casinductor.cli.table import Column, byte_count, number, seconds
+
+_COLUMNS = (
+    Column("fresh_process"),
+    number("first_call_seconds", 0, seconds),
+    number("graphs_hit"),
+    number("graphs_missed"),
+    number("kernels_compiled"),
+    number("read_bytes", 2, byte_count),
+    number("files_restored", 1),
+    number("published_bytes", 2, byte_count),
+)
 
 
-@click.command()
+@dataclass(frozen=True)
+class DemoLine:
+    """What one worker of the demo did."""
+
+    fresh_process: str
+    first_call_seconds: float
+    graphs_hit: int
+    graphs_missed: int
+    kernels_compiled: int
+    read_bytes: int
+    files_restored: int
+    published_bytes: int
+
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> DemoLine:
+        return cls(
+            told["worker"],
+            told["first_call_seconds"],
+            told["hits"],
+            told["misses"],
+            told["compiler_runs"],
+            told["restore"]["bytes_read"],
+            told["restore"]["files_written"],
+            told["sync"]["bytes_uploaded"],
+        )
+
+
+@click.command(cls=Command)
 @command_options
 def command(options: Options) -> None:
     """Compile and sync in one process, restore and hit in another."""
@@ -30,30 +69,8 @@ def command(options: Options) -> None:
         raise Unsupported("the demo compiles with torch, which is not installed")
     with tempfile.TemporaryDirectory(prefix="casinductor-demo-") as folder:
         lines = [_worker(Path(folder), name) for name in ("first worker", "second worker")]
-    rows = [
-        [
-            line["worker"],
-            f"{line['first_call_seconds']:.2f} s",
-            f"{line['hits']}",
-            f"{line['misses']}",
-            f"{line['compiler_runs']}",
-            size(line["restore"]["bytes_read"]),
-            f"{line['restore']['files_written']}",
-            size(line["sync"]["bytes_uploaded"]),
-        ]
-        for line in lines
-    ]
-    columns = [
-        "fresh process",
-        "first call",
-        "graphs hit",
-        "missed",
-        "kernels compiled",
-        "read",
-        "files restored",
-        "published",
-    ]
-    options.table(lines, "torch.compile of a small MLP with its backward pass", columns, rows)
+    rows = [DemoLine.of(line) for line in lines]
+    options.table(lines, "torch.compile of a small MLP with its backward pass", _COLUMNS, rows)
     if not options.as_json and not options.quiet:
         ratio = lines[0]["first_call_seconds"] / lines[1]["first_call_seconds"]
         same = "equal" if lines[0]["checksum"] == lines[1]["checksum"] else "DIFFERENT"

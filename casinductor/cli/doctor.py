@@ -9,16 +9,22 @@ import sys
 
 import click
 
-from casinductor.cli.options import Options, command_options
+from casinductor.cli.options import Command, Options, command_options
 
 _MARKS = {"ok": "ok", "advice": "advice", "warning": "WARNING", "problem": "PROBLEM"}
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("cache", required=False)
 @command_options
 def command(options: Options, cache: str | None) -> None:
-    """Check this worker and the store; with CACHE, also what a restore of it would take."""
+    """Check this worker and the store, or what CACHE would restore.
+
+    \b
+    Examples:
+      casinductor doctor
+      casinductor doctor bert/v1 --json
+    """
     from casinductor.deadline import Deadline, bounded
     from casinductor.errors import CasinductorError
     from casinductor.inspect.checkup import Checkup
@@ -26,7 +32,7 @@ def command(options: Options, cache: str | None) -> None:
     from casinductor.inspect.workercheck import check_worker
     from casinductor.store.opening import with_store
 
-    target = options.cache(cache) if cache else None
+    target = options.found(cache, must=False) if cache else None
     settings = target.settings if target else options.settings()
     chosen = target.id if target else None
     found = check_worker(settings)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from casinductor.cli.options import Options, command_options
+from casinductor.cli.options import Command, Options, command_options
 
 if TYPE_CHECKING:
     from casinductor.inspect.explain import Explanation
@@ -20,18 +20,25 @@ if TYPE_CHECKING:
 _SHOWN = 12
 
 
-@click.command()
-@click.argument("what")
-@click.argument("against", required=False)
+@click.command(cls=Command)
+@click.argument("what", metavar="A")
+@click.argument("against", metavar="[B]", required=False)
 @click.option("--worker", metavar="HOST", help="The last warm-up of this worker.")
 @click.option("--run", "run", metavar="ULID", help="The warm-up of this name.")
 @command_options
 def command(
     options: Options, what: str, against: str | None, worker: str | None, run: str | None
 ) -> None:
-    """Explain the misses of the last warm-up of the cache WHAT, or why WHAT does not hit AGAINST.
+    """Explain what missed in a warm-up, or why A misses B.
 
-    WHAT and AGAINST are caches, directories, or beginnings of entries' keys.
+    With one name the last warm-up of that cache is explained. A and B are caches, directories, or
+    beginnings of entries' keys.
+
+    \b
+    Examples:
+      casinductor explain H100/bert/v1
+      casinductor explain H100/bert/v1 --run RUN
+      casinductor explain /tmp/inductor-cache H100/bert/v1
     """
     from casinductor.inspect.explain import explain_run, last_run
     from casinductor.inspect.view import open_facts
@@ -42,7 +49,7 @@ def command(
 
         def work(store: Store) -> Explanation:
             if against is None:
-                cache = options.cache(what).id
+                cache = options.found(what).id
                 record, report = last_run(store, cache, worker, run)
                 return explain_run(store, facts, record, report)
             return _compare(options, store, facts, what, against)
@@ -67,7 +74,7 @@ def _graphs(options: Options, store: Store, facts: Facts, text: str) -> list[Gra
     from casinductor.inspect.selection import graphs_of, select
     from casinductor.inspect.show import entries_named
 
-    gpu = options.cache("any").id.gpu
+    gpu = options.gpu_type()
     try:
         return graphs_of(store, facts, select(store, text, gpu))
     except CacheNotFound:

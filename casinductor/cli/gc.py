@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import click
 
-from casinductor.cli.options import Options, command_options, grace_option
+from casinductor.cli.options import Command, Options, command_options, grace_option
 from casinductor.cli.units import Duration, Share, Size
 from casinductor.util.human import size
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--apply", is_flag=True, help="Apply the changes (the default is a dry run).")
 @click.option("--keep-within", type=Duration(), help="Keep caches used within this time, e.g. 30d.")
 @click.option(
@@ -42,6 +42,12 @@ def command(
     """Remove what nothing needs: a dry run unless --apply is given.
 
     Without a --keep or --max option no cache loses anything.
+
+    \b
+    Examples:
+      casinductor gc
+      casinductor gc --keep-within 30d --apply
+      casinductor gc --max-bytes 500GB --keep 'H100/prod-*' --apply
     """
     from casinductor.errors import Damaged
     from casinductor.store.maintain.collect import collect

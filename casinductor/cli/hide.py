@@ -5,11 +5,13 @@ Invariant: nothing is deleted, and what is hidden says so: ``--list`` has every 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
-from casinductor.cli.options import Options, command_options
+from casinductor.cli.options import Command, Options, command_options
+from casinductor.cli.table import Column, number, short
 from casinductor.util.human import counted
 
 if TYPE_CHECKING:
@@ -20,8 +22,22 @@ if TYPE_CHECKING:
     from casinductor.store.maintain.hiding import Hidden, HideReport
     from casinductor.store.store import Store
 
+_HIDDEN = (Column("manifest"), number("groups", 1), Column("contents", short(12), cut="end"))
 
-@click.command()
+
+@dataclass(frozen=True)
+class HiddenLine:
+    """A record that hides groups, by their contents."""
+
+    manifest: str
+    contents: list[str]
+
+    @property
+    def groups(self) -> int:
+        return len(self.contents)
+
+
+@click.command(cls=Command)
 @click.argument("cache")
 @click.argument("hashes", nargs=-1, metavar="[HASH]...")
 @click.option("--run", metavar="ULID", help="What this warm-up or manifest published.")
@@ -38,10 +54,16 @@ def command(
     last_good: str | None,
     as_list: bool,
 ) -> None:
-    """Hide groups of CACHE from every worker, for ever, until unhide shows them again.
+    """Hide groups of CACHE from every worker until unhide.
 
     HASH is the beginning of a kernel's, file's, graph's or group's; a kernel takes the graphs with
     it that carry it.
+
+    \b
+    Examples:
+      casinductor hide H100/bert/v1 3f9c2b
+      casinductor hide H100/bert/v1 --run RUN
+      casinductor hide H100/bert/v1 --list
     """
     from casinductor.store.maintain.hiding import hide
     from casinductor.store.opening import with_fresh_store
@@ -51,7 +73,7 @@ def command(
         return
     if sum(map(bool, (hashes, run, last_good))) != 1:
         raise click.UsageError("name what to hide: HASH..., --run or --last-good (one of them)")
-    target = options.cache(cache)
+    target = options.found(cache)
 
     def work(store: Store) -> HideReport:
         return hide(store, target.id, _chosen(store, target, hashes, run, last_good))
@@ -84,7 +106,7 @@ def show_hidden(options: Options, cache: str) -> None:
     from casinductor.store.maintain.hiding import hidden_records
     from casinductor.store.opening import with_fresh_store
 
-    target = options.cache(cache)
+    target = options.found(cache)
 
     def work(store: Store) -> list[Hidden]:
         store.require_there()
@@ -92,16 +114,6 @@ def show_hidden(options: Options, cache: str) -> None:
         return hidden_records(store, target.id)
 
     records = with_fresh_store(target.settings, work)
-    document = [
-        {"manifest": record.manifest, "contents": sorted(c.hex() for c in record.contents)}
-        for record in records
-    ]
-    rows = [
-        [
-            record.manifest,
-            f"{len(record.contents):,}",
-            ", ".join(sorted(c.hex()[:12] for c in record.contents)[:6]),
-        ]
-        for record in records
-    ]
-    options.table(document, f"hidden of {target.id}", ["record", "groups", "contents"], rows)
+    rows = [HiddenLine(r.manifest, sorted(c.hex() for c in r.contents)) for r in records]
+    document = [{"manifest": row.manifest, "contents": row.contents} for row in rows]
+    options.table(document, f"hidden of {target.id}", _HIDDEN, rows)

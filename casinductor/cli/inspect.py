@@ -5,43 +5,56 @@ Invariant: prints every distinct version; nothing of an entry is executed, and n
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import click
 
-from casinductor.cli.options import Options, command_options
+from casinductor.cli.options import Command, Options, command_options
 from casinductor.cli.rows import Arrangement, row_options
-from casinductor.util.human import size
+from casinductor.cli.table import Column, byte_count, moment, number, seconds, short, word
 
 
-@click.command()
+def _guards(value: Any) -> str:
+    return "opaque" if value is None else value or "none"
+
+
+_COLUMNS = (
+    Column("key", short(12)),
+    Column("kind", rank=2),
+    Column("title", lambda value: value or "-", 1, cut="end"),
+    Column("guards", _guards, 6, cut="end"),
+    number("own_seconds", 0, seconds),
+    number("seconds", 6, seconds),
+    number("bytes", 3, byte_count),
+    number("kernels", 4),
+    number("inputs", 7),
+    number("used", 5),
+    number("restored", 5),
+    Column("device", word, 8),
+    Column("host", rank=9),
+    Column("made_ms", moment, 8),
+    Column("opaque", lambda value: value or "-", 10),
+)
+
+
+@click.command(cls=Command)
 @click.argument("cache")
 @row_options
 @command_options
 def command(options: Options, cache: str, **given: Any) -> None:
-    """Show the graphs of CACHE: key, guards, compile time, size, origin, use."""
-    from casinductor.inspect.tables import GRAPH_KINDS, graph_rows
+    """Show the graphs of CACHE: what they compute, cost and brought.
+
+    \b
+    Examples:
+      casinductor inspect H100/bert/v1 --sort seconds --limit 10
+      casinductor inspect H100/bert/v1 --filter "used=0" --wide
+    """
+    from casinductor.inspect.tables import GRAPH_KINDS, GraphRow, graph_rows
     from casinductor.inspect.view import view_of
 
-    target = options.cache(cache)
-    view = view_of(target.settings, target.id, *GRAPH_KINDS)
-    rows = Arrangement(**given).of(graph_rows(view))
-    lines = [
-        [
-            row.key[:12],
-            row.kind,
-            row.opaque or (row.guards or "none")[:60],
-            "?" if row.seconds is None else f"{row.seconds:.2f} s",
-            size(row.bytes),
-            f"{row.kernels}",
-            f"{row.inputs}",
-            f"{row.used} of {row.restored}" if view.runs else "-",
-            row.host,
-            time.strftime("%Y-%m-%d %H:%M", time.localtime(row.made_ms / 1000)),
-        ]
-        for row in rows
-    ]
-    columns = ["key", "kind", "guards", "compiled", "bytes", "kernels", "inputs", "used", "host"]
-    title = f"{target.id}: {len(rows)} graphs"
-    options.table([row.as_dict() for row in rows], title, [*columns, "made"], lines)
+    arrangement = Arrangement(**given)
+    target = options.found(cache)
+    every = graph_rows(view_of(target.settings, target.id, *GRAPH_KINDS))
+    rows = arrangement.of(every, GraphRow)
+    title = arrangement.title(str(target.id), len(rows), len(every), "graph")
+    options.table([row.as_dict() for row in rows], title, _COLUMNS, rows)

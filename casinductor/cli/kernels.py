@@ -9,50 +9,63 @@ from typing import Any
 
 import click
 
-from casinductor.cli.options import Options, command_options
+from casinductor.cli.options import Command, Options, command_options
 from casinductor.cli.rows import Arrangement, row_options
-from casinductor.util.human import size
+from casinductor.cli.table import Column, byte_count, number, short, word
 
 
-@click.command()
+def _chosen(value: Any) -> str:
+    return "-" if value is None else "chosen" if value else "tried"
+
+
+def _config(value: Any) -> str:
+    from casinductor.inspect.tables import told
+
+    return told(value) or "-"
+
+
+_COLUMNS = (
+    Column("name", cut="middle"),
+    Column("hash", short(8)),
+    Column("kind", rank=5),
+    Column("target", word, 3),
+    number("warps", 4),
+    number("stages", 4),
+    number("shared", 3),
+    number("registers", 1),
+    number("stack_bytes", 2),
+    number("bytes", 2, byte_count),
+    number("variants", 6),
+    Column("chosen", _chosen, 5),
+    Column("config", _config, 7, cut="end"),
+    Column("graphs", short(8), 6),
+)
+
+
+@click.command(cls=Command)
 @click.argument("cache")
 @row_options
 @command_options
 def command(options: Options, cache: str, **given: Any) -> None:
-    """Show the kernels of CACHE: Triton's and those in C++."""
-    from casinductor.inspect.tables import KERNEL_KINDS, kernel_rows, told
+    """Show the kernels of CACHE: Triton's and those in C++.
+
+    \b
+    Examples:
+      casinductor kernels H100/bert/v1 --sort registers --limit 20
+      casinductor kernels H100/bert/v1 --filter "stack_bytes>0"
+      casinductor show HASH ptx
+    """
+    from casinductor.inspect.tables import KERNEL_KINDS, KernelRow, kernel_rows
     from casinductor.inspect.view import look_at, open_facts
     from casinductor.store.opening import with_store
 
-    target = options.cache(cache)
+    arrangement = Arrangement(**given)
+    target = options.found(cache)
     with open_facts(target.settings) as facts:
         view = with_store(
             target.settings, lambda store: look_at(store, facts, target.id, *KERNEL_KINDS)
         )
-        rows = Arrangement(**given).of(kernel_rows(view, facts))
-    lines = [
-        [
-            row.name[:60],
-            row.hash[:8],
-            ",".join(key[:8] for key in row.graphs) or "-",
-            row.target or "?",
-            *(_figure(n) for n in (row.warps, row.stages, row.shared, row.registers, row.spills)),
-            size(row.bytes),
-            _choice(row.variants, row.chosen) + (f" {told(row.config)}" if row.config else ""),
-        ]
-        for row in rows
-    ]
-    columns = ["kernel", "hash", "graphs", "target", "warps", "stages", "shared", "registers"]
-    title = f"{target.id}: {len(rows)} kernels"
-    columns += ["spills", "bytes", "configuration"]
-    options.table([row.as_dict() for row in rows], title, columns, lines)
-
-
-def _figure(value: int | None) -> str:
-    return "?" if value is None else f"{value:,}"
-
-
-def _choice(variants: int, chosen: bool | None) -> str:
-    if chosen is None:
-        return "the only one" if variants == 1 else f"1 of {variants}"
-    return f"chosen of {variants}" if chosen else "tried"
+        every = kernel_rows(view, facts)
+    rows = arrangement.of(every, KernelRow)
+    title = arrangement.title(str(target.id), len(rows), len(every), "kernel")
+    options.table([row.as_dict() for row in rows], title, _COLUMNS, rows)

@@ -5,11 +5,30 @@ Invariant: a private key goes to its file and nowhere else.
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
 
 from casinductor.cli.options import Options, command_options
+from casinductor.cli.table import Column
+
+_COLUMNS = (
+    Column("name"),
+    Column("type", rank=2),
+    Column("caches", lambda caches: ", ".join(caches) or "all", 1),
+    Column("keyid"),
+)
+
+
+@dataclass(frozen=True)
+class KeyLine:
+    """A key and the patterns of caches that it may publish to; none: all."""
+
+    name: str
+    keyid: str
+    type: str
+    caches: list[str]
 
 
 @click.group()
@@ -47,9 +66,5 @@ def show(options: Options, file: Path) -> None:
     from casinductor.trust.pair import read_keys
 
     keys = read_keys(str(file))
-    document = [
-        {"name": key.name, "keyid": key.keyid, "type": key.key.keytype, "caches": list(key.caches)}
-        for key in keys
-    ]
-    rows = [[key.name, key.key.keytype, ", ".join(key.caches) or "all", key.keyid] for key in keys]
-    options.table(document, str(file), ["name", "type", "caches", "key"], rows)
+    rows = [KeyLine(k.name, k.keyid, k.key.keytype, list(k.caches)) for k in keys]
+    options.table([asdict(row) for row in rows], str(file), _COLUMNS, rows)

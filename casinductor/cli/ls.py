@@ -5,54 +5,86 @@ Invariant: lists what the manifests say, whether or not this worker could load i
 
 from __future__ import annotations
 
-import time
+from typing import Any
 
 import click
 
-from casinductor.cli.options import Options, command_options
-from casinductor.util.human import size
+from casinductor.cli.options import Command, Options, command_options
+from casinductor.cli.rows import Arrangement, row_options
+from casinductor.cli.table import Column, byte_count, moment, number, short
+
+_CACHES = (
+    Column("cache"),
+    number("groups", 2),
+    number("artifacts", 3),
+    number("logical_bytes", 1, byte_count),
+    number("manifests", 4),
+    Column("synced_ms", moment, 1),
+    Column("used_ms", moment, 2),
+)
+_GROUPS = (
+    Column("id", cut="middle"),
+    Column("kind", rank=1),
+    number("artifacts", 2),
+    number("bytes", 1, byte_count),
+    Column("origin", rank=4),
+    Column("content", short(12), 3),
+)
+_KINDS = (
+    Column("kind"),
+    number("groups"),
+    number("artifacts"),
+    number("bytes", 0, byte_count),
+)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("cache", required=False)
+@click.option("--by-kind", is_flag=True, help="One line for each kind of artifact.")
+@row_options
 @command_options
-def command(options: Options, cache: str | None) -> None:
-    """List the caches of the store, or the groups of CACHE."""
+def command(options: Options, cache: str | None, by_kind: bool, **given: Any) -> None:
+    """List the caches of the store, or the groups of CACHE.
+
+    \b
+    Examples:
+      casinductor ls
+      casinductor ls --sort used --limit 10
+      casinductor ls H100/bert/v1 --by-kind
+      casinductor ls H100/bert/v1 --filter kind=triton --sort bytes
+    """
+    arrangement = Arrangement(**given)
+    if by_kind and cache is None:
+        raise click.UsageError("--by-kind needs a CACHE")
     if cache is None:
-        _caches(options)
+        _caches(options, arrangement)
     else:
-        _groups(options, cache)
+        _groups(options, cache, by_kind, arrangement)
 
 
-def _caches(options: Options) -> None:
+def _caches(options: Options, arrangement: Arrangement) -> None:
     from casinductor.store.opening import with_store
-    from casinductor.store.stats import cache_lines
+    from casinductor.store.stats import CacheLine, cache_lines
 
     settings = options.settings()
     lines = with_store(settings, lambda store: cache_lines(store, options.gpu))
-    rows = [
-        [
-            f"{line.gpu}/{line.key}",
-            f"{line.groups:,}",
-            f"{line.artifacts:,}",
-            size(line.logical_bytes),
-            f"{line.manifests:,}",
-            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(line.synced_ms / 1000)),
-        ]
-        for line in lines
-    ]
-    columns = ["cache", "groups", "artifacts", "logical", "manifests", "last sync"]
-    options.table([line.as_dict() for line in lines], settings.store, columns, rows)
+    rows = arrangement.of(lines, CacheLine)
+    title = arrangement.title(settings.store, len(rows), len(lines), "cache")
+    options.table([line.as_dict() for line in rows], title, _CACHES, rows)
 
 
-def _groups(options: Options, cache: str) -> None:
+def _groups(options: Options, cache: str, by_kind: bool, arrangement: Arrangement) -> None:
     from casinductor.store.opening import with_store
-    from casinductor.store.stats import group_lines
+    from casinductor.store.stats import GroupLine, KindLine, group_lines, kind_lines
 
-    target = options.cache(cache)
+    target = options.found(cache)
     lines = with_store(target.settings, lambda store: group_lines(store, target.id))
-    rows = [
-        [line.id, line.kind, f"{line.artifacts}", size(line.bytes), line.origin] for line in lines
-    ]
-    columns = ["group", "kind", "artifacts", "bytes", "origin"]
-    options.table([line.as_dict() for line in lines], str(target.id), columns, rows)
+    if by_kind:
+        all_kinds = kind_lines(lines)
+        kinds = arrangement.of(all_kinds, KindLine)
+        title = arrangement.title(str(target.id), len(kinds), len(all_kinds), "kind")
+        options.table([line.as_dict() for line in kinds], title, _KINDS, kinds)
+        return
+    rows = arrangement.of(lines, GroupLine)
+    title = arrangement.title(str(target.id), len(rows), len(lines), "group")
+    options.table([line.as_dict() for line in rows], title, _GROUPS, rows)

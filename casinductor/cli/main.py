@@ -1,50 +1,35 @@
 """The ``casinductor`` command: global options, the list of commands, and exit statuses.
 
-Invariant: every error that the library raises on purpose ends as one line on stderr and its
-documented exit status; ``--json`` puts one JSON document and nothing else on stdout.
+Invariant: every error that the library raises on purpose ends as one line on stderr (with
+``--json`` one JSON object) and its documented exit status; ``--json`` puts one JSON document and
+nothing else on stdout.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from casinductor import __version__
-from casinductor.cli.options import Options, global_options
-from casinductor.util.human import strip_control
+from casinductor.cli.options import Options, complain, global_options
+from casinductor.util.voice import is_verbose
 
-_COMMANDS = (
-    "push",
-    "pull",
-    "run",
-    "watch",
-    "assert-warm",
-    "ls",
-    "inspect",
-    "kernels",
-    "show",
-    "explain",
-    "diff",
-    "catalog",
-    "report",
-    "stats",
-    "compact",
-    "gc",
-    "rm",
-    "undelete",
-    "hide",
-    "unhide",
-    "key",
-    "trust",
-    "resign",
-    "doctor",
-    "check",
-    "repair",
-    "demo",
-)
+if TYPE_CHECKING:
+    from casinductor.errors import CasinductorError
+
+#: The commands as ``--help`` shows them, by what one is about to do.
+SECTIONS = {
+    "Share": ("push", "pull", "run", "watch", "assert-warm", "demo"),
+    "See what there is": ("ls", "stats", "runs", "inspect", "kernels", "show", "diff"),
+    "Find out why": ("explain", "doctor", "report", "catalog"),
+    "Keep in order": ("gc", "compact", "rm", "undelete", "check", "repair"),
+    "Trust": ("key", "trust", "resign", "hide", "unhide"),
+}
+_COMMANDS = tuple(name for names in SECTIONS.values() for name in names)
 
 
 class LazyGroup(click.Group):
@@ -59,9 +44,30 @@ class LazyGroup(click.Group):
         command: click.Command = import_module(f"casinductor.cli.{name.replace('-', '_')}").command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in _COMMANDS and not name.startswith("-"):
+            from difflib import get_close_matches
+
+            close = get_close_matches(name, _COMMANDS, 3, 0.6)
+            hint = f"; did you mean {' or '.join(close)}?" if close else "; see casinductor --help"
+            raise click.UsageError(f"there is no command {name!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, _COMMANDS))
+        for title, names in SECTIONS.items():
+            with formatter.section(title):
+                for name in names:
+                    command = self.get_command(ctx, name)
+                    told = command.get_short_help_str(200) if command else ""
+                    formatter.write(f"  {name:{width}}  {told}\n")
+
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="casinductor")
+@click.version_option(__version__, "-V", "--version", prog_name="casinductor")
 @global_options
 @click.pass_context
 def cli(ctx: click.Context, /, **given: Any) -> None:
@@ -73,21 +79,43 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with the status that ``docs/cli.md`` lists."""
     from casinductor.errors import CasinductorError
 
+    given = sys.argv[1:] if arguments is None else arguments
+    as_json = "--json" in (given[: given.index("--")] if "--" in given else given)
     try:
         cli.main(args=arguments, prog_name="casinductor", standalone_mode=False)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except click.ClickException as error:
-        error.show()
+        if as_json:
+            _tell("usage", error.exit_code, error.format_message())
+        else:
+            error.show()
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
     except CasinductorError as error:
-        click.echo(f"casinductor: {strip_control(str(error))}", err=True)
+        _say(error, as_json)
         sys.exit(error.exit_status)
+
+
+def _say(error: CasinductorError, as_json: bool) -> None:
+    if is_verbose():
+        import traceback
+
+        traceback.print_exception(error)
+    if as_json:
+        _tell(error.code, error.exit_status, str(error))
+    else:
+        complain(str(error))
+
+
+def _tell(code: str, status: int, sentence: str) -> None:
+    """An error as JSON, on stderr like every error."""
+    told = {"error": {"code": code, "status": status, "message": sentence}}
+    click.echo(json.dumps(told), err=True)
 
 
 if __name__ == "__main__":

@@ -14,15 +14,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from shutil import get_terminal_size
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from casinductor.util.human import strip_control
-from casinductor.util.voice import silence
+from casinductor.util.human import strip_control, wrapped
+from casinductor.util.voice import silence, speak_up
 
 if TYPE_CHECKING:
     from casinductor.cache import Cache
+    from casinductor.cli.table import Column
     from casinductor.settings import Settings
 
 Function = Callable[..., Any]
@@ -36,6 +38,8 @@ class Options:
     gpu: str | None = None
     as_json: bool = False
     quiet: bool = False
+    wide: bool = False
+    verbose: bool = False
 
     def merged(self, other: Options) -> Options:
         """These options, with what ``other`` gives in their place."""
@@ -44,6 +48,8 @@ class Options:
             other.gpu or self.gpu,
             other.as_json or self.as_json,
             other.quiet or self.quiet,
+            other.wide or self.wide,
+            other.verbose or self.verbose,
         )
 
     def settings(self, local_dir: Path | None = None, families: Sequence[str] = ()) -> Settings:
@@ -91,45 +97,74 @@ class Options:
         families: Sequence[str] = (),
     ) -> Cache:
         """The cache of this key on the GPU type of the options, the environment or this worker, for
-        workers that run ``python``, by default this interpreter.
+        workers that run ``python``, by default this interpreter. ``key`` may begin with that type,
+        as listings have it.
         """
         from casinductor.cache import Cache
         from casinductor.inductor.interpreter import fingerprint_of
+        from casinductor.store.lookup import own_key
 
         worker = fingerprint_of(python) if python else None
-        return Cache(key, settings=self.settings(local_dir, families), worker=worker)
+        settings = self.settings(local_dir, families)
+        found = Cache(key, settings=settings, worker=worker)
+        own = own_key(key, found.id.gpu)
+        return found if own == key else Cache(own, settings=settings, worker=worker)
+
+    def gpu_type(self) -> str:
+        """The GPU type of the options, the environment or this worker."""
+        return self.cache("any").id.gpu
+
+    def found(
+        self, name: str, local_dir: Path | None = None, *, must: bool = True, **more: Any
+    ) -> Cache:
+        """The cache that the store holds under this name: a key, or ``GPU/KEY`` as in listings.
+
+        Raises :class:`CacheNotFound` with what is there instead, unless it need not be there
+        (``must``); ``more`` as for :meth:`cache`.
+        """
+        from casinductor.cache import Cache
+        from casinductor.errors import CasinductorError
+        from casinductor.store.backends.address import open_backend
+        from casinductor.store.lookup import find_cache
+
+        target = Cache(name, settings=self.settings(local_dir, more.get("families", ())))
+        backend = open_backend(target.settings.store)
+        try:
+            cache = find_cache(backend, name, target.id.gpu) if backend.there else None
+        except CasinductorError:
+            if must:
+                raise
+            cache = None
+        if cache is None:
+            return self.cache(name, local_dir, **more)
+        return replace(self, gpu=cache.gpu).cache(cache.key, local_dir, **more)
 
     def emit(self, document: Any, lines: Iterable[str]) -> None:
         """Print JSON with ``--json``, nothing with ``--quiet``, else the lines."""
         if self.as_json:
             click.echo(json.dumps(document, indent=2))
         elif not self.quiet:
+            room = None if self.wide else room_of(sys.stdout)
             for line in lines:
-                click.echo(strip_control(line))
+                click.echo(wrapped(strip_control(line), room))
 
     def tell(self, event: str, sentence: str, fields: dict[str, Any]) -> None:
         """Say an event on standard error: a line, or with ``--json`` an object in one line."""
         if self.as_json:
             click.echo(json.dumps({"event": event, "text": sentence, **fields}), err=True)
         elif not self.quiet or event == "failed":
-            click.echo(f"casinductor: {strip_control(sentence)}", err=True)
+            complain(sentence)
 
-    def table(self, document: Any, title: str, columns: list[str], rows: list[list[str]]) -> None:
-        """Print JSON, nothing, or a table; columns of figures are set to the right."""
+    def table(
+        self, document: Any, title: str, columns: Sequence[Column], rows: Sequence[Any]
+    ) -> None:
+        """Print JSON, nothing, or a table of rows that have a field for each column."""
         if self.as_json or self.quiet:
             self.emit(document, ())
             return
-        from rich.console import Console
-        from rich.table import Table
+        from casinductor.cli.table import print_table
 
-        table = Table(title=title, title_justify="left")
-        for number, column in enumerate(columns):
-            figures = number and all(row[number][:1] in "0123456789?-" for row in rows)
-            table.add_column(column, justify="right" if figures else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*map(strip_control, row))
-        width = None if sys.stdout.isatty() else 160
-        Console(width=width, markup=False, highlight=False).print(table)
+        print_table(title, columns, rows, self.wide)
 
     @contextmanager
     def bar(self, cache: Cache, what: str) -> Iterator[None]:
@@ -154,12 +189,45 @@ class Options:
     def warn(self, lines: Iterable[str]) -> None:
         """What went wrong without stopping the command, on stderr."""
         for line in lines:
-            click.echo(f"casinductor: {strip_control(line)}", err=True)
+            complain(line)
+
+
+def room_of(stream: TextIO) -> int | None:
+    """The width of the terminal that a stream is; None for anything else."""
+    return get_terminal_size().columns if stream.isatty() else None
+
+
+def complain(sentence: str) -> None:
+    """Say a line on standard error, with the command's name."""
+    text = f"casinductor: {strip_control(sentence)}"
+    click.echo(wrapped(text, room_of(sys.stderr)), err=True)
+
+
+class Command(click.Command):
+    """A command whose help tells its own options apart from those that all have."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        own: list[tuple[str, str]] = []
+        shared: list[tuple[str, str]] = []
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and isinstance(parameter, click.Option):
+                (shared if parameter.name in SHARED else own).append(record)
+        for title, records in (("Options", own), ("Options of every command", shared)):
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+#: The parameters that every command has.
+SHARED = ("store", "gpu", "as_json", "quiet", "wide", "verbose", "help")
 
 
 def global_options(function: Function) -> Function:
     """Add the shared options as plain parameters."""
     for option in (
+        click.option("-v", "--verbose", is_flag=True, help="Say everything, with tracebacks."),
+        click.option("-w", "--wide", is_flag=True, help="Whole tables, however wide the terminal."),
         click.option("--quiet", is_flag=True, help="Print errors only."),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
         click.option("--gpu", metavar="TYPE", help="GPU type, e.g. H100 (default: this worker's)."),
@@ -201,11 +269,12 @@ def command_options(function: Function) -> Function:
     @click.pass_context
     @wraps(function)
     def wrapper(ctx: click.Context, /, **given: Any) -> Any:
-        names = ("store", "gpu", "as_json", "quiet")
-        own = Options(**{name: given.pop(name) for name in names})
+        own = Options(**{name: given.pop(name) for name in SHARED if name in given})
         options = _outer(ctx).merged(own)
         if options.quiet:
             silence()
+        if options.verbose:
+            speak_up()
         return function(options, **given)
 
     return wrapper

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from casinductor.cli.options import (
+    Command,
     Options,
     command_options,
     empty_option,
@@ -19,7 +20,7 @@ from casinductor.cli.options import (
 from casinductor.util.human import counted
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("cache")
 @click.option(
     "--to",
@@ -49,19 +50,29 @@ def command(
     python: str | None,
     allow_empty: bool,
 ) -> None:
-    """Restore into DIR what it lacks of CACHE."""
+    """Restore into DIR what it lacks of CACHE.
+
+    \b
+    Examples:
+      casinductor pull bert/v1
+      casinductor pull H100/bert/v1 --to ./cache --restore all
+    """
     from casinductor.errors import CacheNotFound, NothingDone, Untrusted
     from casinductor.reports.transfer import not_believed
     from casinductor.settings import parse_restore
 
-    source = options.cache(cache, target, python, families)
+    source, missing = options.cache(cache, target, python, families), None
+    try:
+        source = options.found(cache, target, python=python, families=families)
+    except CacheNotFound as error:  # it may still lie there as a zip
+        missing = error
     wanted = parse_restore(mode, "--restore") if mode else None
     with options.bar(source, "restoring"):
         report = source.restore(wanted, deadline)
     if report.source == "nothing" and report.untrusted and not allow_empty:
         raise Untrusted(f"{source.id}: {'; '.join(not_believed(report.untrusted))}")
     if report.source == "nothing" and not allow_empty:
-        raise CacheNotFound(f"{source.settings.store} holds no cache {source.id}")
+        raise missing or CacheNotFound(f"{source.settings.store} holds no cache {source.id}")
     options.emit(report.as_dict(), [report.summary()])
     if options.as_json or options.quiet:
         options.warn([f"{counted(n, 'group')} refused: {why}" for why, n in report.refused.items()])

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from casinductor.cli.options import (
+    Command,
     Options,
     command_options,
     empty_option,
@@ -18,7 +19,7 @@ from casinductor.cli.options import (
 )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("cache")
 @click.option(
     "--from",
@@ -47,7 +48,14 @@ def command(
     python: str | None,
     allow_empty: bool,
 ) -> None:
-    """Publish what DIR holds and CACHE lacks."""
+    """Publish what DIR holds and CACHE lacks.
+
+    \b
+    Examples:
+      casinductor push bert/v1
+      casinductor push bert/v1 --from /tmp/inductor-cache
+      casinductor push vllm/llama --family vllm
+    """
     from casinductor.errors import LocalDirectory, NothingDone, Untrusted
 
     target = options.cache(cache, source, python, families)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import click
 
-from casinductor.cli.options import Options, command_options, grace_option
+from casinductor.cli.options import Command, Options, command_options, grace_option
 from casinductor.cli.units import Share
 from casinductor.util.human import counted
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option(
     "--data", type=Share(), default="0%", metavar="SHARE", help="Verify this share first, e.g. all."
 )
@@ -22,7 +22,15 @@ from casinductor.util.human import counted
 @grace_option
 @command_options
 def command(options: Options, data: float, from_packs: bool, grace: float | None) -> None:
-    """Rebuild what can be rebuilt, quarantine the rest; check says beforehand what is wrong."""
+    """Rebuild what can be rebuilt and quarantine the rest.
+
+    check says beforehand what is wrong.
+
+    \b
+    Examples:
+      casinductor repair
+      casinductor repair --data 100% --from-packs
+    """
     from casinductor.store.opening import with_fresh_store
     from casinductor.store.verify.repair import repair
     from casinductor.store.verify.schedule import verification_log

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import click
 
-from casinductor.cli.options import Options, command_options
+from casinductor.cli.options import Command, Options, command_options
 from casinductor.util.human import size
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("cache", required=False)
 @click.option("--all", "everything", is_flag=True, help="All caches of the store.")
 @click.option(
@@ -29,7 +29,13 @@ from casinductor.util.human import size
 )
 @command_options
 def command(options: Options, cache: str | None, everything: bool, target: Path) -> None:
-    """Write a page about CACHE, or about all caches."""
+    """Write a page about CACHE, or about all caches.
+
+    \b
+    Examples:
+      casinductor report H100/bert/v1 -o report.html
+      casinductor report --all -o store.html
+    """
     from casinductor.inspect.page import page
     from casinductor.inspect.summary import summarize
     from casinductor.inspect.view import open_facts
@@ -37,7 +43,7 @@ def command(options: Options, cache: str | None, everything: bool, target: Path)
 
     if (cache is None) != everything:
         raise click.UsageError("give a CACHE, or --all")
-    chosen = options.cache(cache) if cache else None
+    chosen = options.found(cache) if cache else None
     settings = chosen.settings if chosen else options.settings()
     with open_facts(settings) as facts:
         found = with_store(

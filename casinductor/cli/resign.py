@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import click
 
-from casinductor.cli.options import Options, command_options, grace_option
+from casinductor.cli.options import Command, Options, command_options, grace_option
 from casinductor.util.human import counted
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("caches", nargs=-1, metavar="[CACHE]...")
 @click.option("--all", "everything", is_flag=True, help="Every cache of the store.")
 @click.option("--any", "whoever", is_flag=True, help="Also what keys signed that are not trusted.")
@@ -20,9 +20,15 @@ from casinductor.util.human import counted
 def command(
     options: Options, caches: tuple[str, ...], everything: bool, whoever: bool, grace: float | None
 ) -> None:
-    """Publish the CACHEs' unsigned manifests anew, signed with CASINDUCTOR_SIGNING_KEY.
+    """Publish unsigned manifests anew, signed with this worker's key.
 
-    Everybody who could write to the store could have made them: look first.
+    The key is CASINDUCTOR_SIGNING_KEY. Everybody who could write to the store could have made them:
+    look first.
+
+    \b
+    Examples:
+      casinductor resign H100/bert/v1
+      casinductor resign --all
     """
     from casinductor.store.format.names import CacheId
     from casinductor.store.maintain.resign import ResignReport, carrying, resign
@@ -34,7 +40,7 @@ def command(
     settings = options.settings()
     if not settings.signing_key:
         raise click.UsageError("there is no key to sign with: set CASINDUCTOR_SIGNING_KEY")
-    named = [options.cache(name).id for name in caches]
+    named = [options.found(name).id for name in caches]
 
     def work(store: Store) -> list[ResignReport]:
         store.trust = carrying(store.trust, "any" if whoever else "unsigned")

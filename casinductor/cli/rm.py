@@ -7,19 +7,26 @@ from __future__ import annotations
 
 import click
 
-from casinductor.cli.options import Options, command_options
+from casinductor.cli.options import Command, Options, command_options
 from casinductor.util.human import counted
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("cache")
 @command_options
 def command(options: Options, cache: str) -> None:
-    """Remove CACHE; the next collection frees its space, undelete brings it back until then."""
+    """Remove CACHE; undelete brings it back until the next gc.
+
+    The next collection frees its space.
+
+    \b
+    Examples:
+      casinductor rm H100/bert/v1
+    """
     from casinductor.store.maintain.removal import remove
     from casinductor.store.opening import with_fresh_store
 
-    target = options.cache(cache)
+    target = options.found(cache)
     report = with_fresh_store(target.settings, lambda store: remove(store, target.id))
     removed = counted(report.groups, "group")
     line = f"{report.cache}: removed {removed}; undelete brings them back until gc"

@@ -5,12 +5,15 @@ Invariant: JSON and table show the same rows in the same order.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 import click
+
+from casinductor.util.human import counted
 
 Function = Callable[..., Any]
 R = TypeVar("R")
@@ -25,20 +28,40 @@ class Arrangement:
     reverse: bool = False
     limit: int | None = None
 
-    def of(self, rows: Sequence[R]) -> list[R]:
-        """The rows that pass every filter, in order; figures are sorted with the largest first."""
-        kept = [row for row in rows if all(_passes(row, text) for text in self.filters)]
+    def of(self, rows: Sequence[R], row: type[R]) -> list[R]:
+        """The rows (all of type ``row``) that pass every filter, in order; figures are sorted with
+        the largest first.
+        """
+        columns = _columns_of(row)
+        filters = [_Filter.of(text, columns) for text in self.filters]
+        kept = [row for row in rows if all(one.passes(row) for one in filters)]
         if self.sort is not None:
-            column = self.sort
-            if rows and not hasattr(rows[0], column):
-                columns = ", ".join(sorted(vars(rows[0])))
-                raise click.UsageError(f"there is no column {column!r}; columns are {columns}")
+            column = _known(self.sort, columns)
             values = [getattr(row, column) for row in kept]
             figures = any(isinstance(value, (int, float)) for value in values)
             kept.sort(key=lambda row: _key(getattr(row, column)), reverse=figures != self.reverse)
         elif self.reverse:
             kept.reverse()
         return kept[: self.limit]
+
+    def title(self, subject: str, shown: int, of: int, noun: str) -> str:
+        """``subject: 3 of 59 kernels``."""
+        text = counted(of, noun)
+        return f"{subject}: {text}" if shown == of else f"{subject}: {shown:,} of {text}"
+
+
+def _columns_of(row: type[Any]) -> dict[str, str]:
+    """The fields of a row by the names that people may use for them."""
+    names = [field.name for field in fields(row)]
+    names += [name for name, value in vars(row).items() if isinstance(value, property)]
+    return {alias: name for name in names for alias in (name, name.removesuffix("_ms"))}
+
+
+def _known(name: str, columns: dict[str, str]) -> str:
+    if name not in columns:
+        there = ", ".join(sorted(set(columns.values())))
+        raise click.UsageError(f"there is no column {name!r}; columns are {there}")
+    return columns[name]
 
 
 def _key(value: Any) -> tuple[bool, Any]:
@@ -48,21 +71,37 @@ def _key(value: Any) -> tuple[bool, Any]:
     return value is not None, "" if value is None else str(value)
 
 
-def _passes(row: Any, text: str) -> bool:
+@dataclass(frozen=True)
+class _Filter:
     """``COLUMN=PATTERN``, ``COLUMN>NUMBER``, ``COLUMN<NUMBER``, or a text that a column has."""
-    for sign in "=<>":
-        column, separator, wanted = text.partition(sign)
-        if separator and hasattr(row, column):
-            value = getattr(row, column)
-            if sign == "=":
-                return fnmatchcase(str(value), wanted)
-            try:
-                limit = float(wanted)
-            except ValueError as error:
-                raise click.UsageError(f"--filter {text!r} compares with no number") from error
-            known = isinstance(value, (int, float))
-            return known and (value < limit if sign == "<" else value > limit)
-    return any(text in str(value) for value in vars(row).values())
+
+    text: str
+    column: str = ""
+    sign: str = ""
+    limit: float = 0.0
+
+    @classmethod
+    def of(cls, text: str, columns: dict[str, str]) -> _Filter:
+        match = re.match(r"(\w+)([=<>])(.*)", text, re.DOTALL)
+        if match is None:
+            return cls(text)
+        column, sign, wanted = _known(match[1], columns), match[2], match[3]
+        if sign == "=":
+            return cls(wanted, column, sign)
+        try:
+            return cls(wanted, column, sign, float(wanted))
+        except ValueError as error:
+            raise click.UsageError(f"--filter {text!r} compares with no number") from error
+
+    def passes(self, row: Any) -> bool:
+        if not self.column:
+            return any(self.text in str(value) for value in vars(row).values())
+        value = getattr(row, self.column)
+        if self.sign == "=":
+            return fnmatchcase(str(value), self.text)
+        if not isinstance(value, (int, float)):
+            return False
+        return value < self.limit if self.sign == "<" else value > self.limit
 
 
 def row_options(function: Function) -> Function:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from casinductor.cli.options import Options, command_options, family_option, python_option
+from casinductor.cli.options import Command, Options, command_options, family_option, python_option
 from casinductor.cli.units import Duration
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ EVERY = click.option(
 )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("cache")
 @EVERY
 @click.option("--assert-warm", is_flag=True, help="Fail with status 10 if anything was compiled.")
@@ -55,7 +55,15 @@ def command(
     python: str | None,
     command_line: tuple[str, ...],
 ) -> None:
-    """Run COMMAND with CACHE: restored before it, published while it runs and after it."""
+    """Run COMMAND with CACHE restored before and shared meanwhile.
+
+    It publishes what is finished while the command runs and after it ended.
+
+    \b
+    Examples:
+      casinductor run bert/v1 -- python serve.py
+      casinductor run bert/v1 --assert-warm -- python -m pytest tests/warm
+    """
     from casinductor.companion.child import Child, status_of
     from casinductor.companion.companion import Companion
     from casinductor.companion.completion import (

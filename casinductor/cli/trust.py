@@ -9,26 +9,38 @@ from dataclasses import replace
 
 import click
 
-from casinductor.cli.options import Options, command_options
+from casinductor.cli.options import Command, Options, command_options
+from casinductor.cli.table import Column, number
+
+_COLUMNS = (
+    Column("cache"),
+    Column("signer", rank=1),
+    Column("verdict", cut="end"),
+    number("manifests", 2),
+)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("cache", required=False)
 @click.option("--revoked", metavar="FILE|ID", help="As if these keys were revoked too.")
 @command_options
 def command(options: Options, cache: str | None, revoked: str | None) -> None:
-    """Show whose manifests count in the store, or of CACHE, and which are not believed."""
+    """Show who signed what, and what is not believed.
+
+    \b
+    Examples:
+      casinductor trust
+      casinductor trust H100/bert/v1 --revoked old.pub
+    """
     from casinductor.store.opening import with_fresh_store
     from casinductor.store.signers import signer_lines
 
     settings = options.settings()
     if revoked:
         settings = replace(settings, revoked_keys=_joined(settings.revoked_keys, revoked))
-    scope = options.cache(cache).id if cache else None
+    scope = options.found(cache).id if cache else None
     lines = with_fresh_store(settings, lambda store: signer_lines(store, scope))
-    rows = [[line.cache, line.signer, line.verdict, f"{line.manifests:,}"] for line in lines]
-    columns = ["cache", "signer", "verdict", "manifests"]
-    options.table([line.as_dict() for line in lines], settings.store, columns, rows)
+    options.table([line.as_dict() for line in lines], settings.store, _COLUMNS, lines)
     if not (settings.trusted_keys or settings.signing_key):
         options.warn(["no keys are set: everything is believed (CASINDUCTOR_TRUSTED_KEYS)"])
 

@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import click
 
-from casinductor.cli.options import Options, command_options
+from casinductor.cli.options import Command, Options, command_options
 from casinductor.util.human import counted
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("cache")
 @command_options
 def command(options: Options, cache: str) -> None:
-    """Bring back CACHE after rm, as long as no collection has swept it."""
+    """Bring back what rm removed, if no gc has swept it.
+
+    \b
+    Examples:
+      casinductor undelete H100/bert/v1
+    """
     from casinductor.store.maintain.removal import undelete
     from casinductor.store.opening import with_fresh_store
 
-    target = options.cache(cache)
+    target = options.found(cache)
     report = with_fresh_store(target.settings, lambda store: undelete(store, target.id))
     options.emit(
         report.as_dict(), [f"{report.cache}: brought back {counted(report.groups, 'group')}"]

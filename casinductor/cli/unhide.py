@@ -7,23 +7,31 @@ from __future__ import annotations
 
 import click
 
-from casinductor.cli.options import Options, command_options
+from casinductor.cli.options import Command, Options, command_options
 from casinductor.util.human import counted
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("cache")
 @click.argument("records", nargs=-1, metavar="[RECORD]...")
 @click.option("--all", "everything", is_flag=True, help="Show everything again.")
 @command_options
 def command(options: Options, cache: str, records: tuple[str, ...], everything: bool) -> None:
-    """Show again what hide hid of CACHE, by the RECORDs that it listed."""
+    """Show again what hide hid of CACHE.
+
+    RECORD is what hide printed, and hide --list lists.
+
+    \b
+    Examples:
+      casinductor unhide H100/bert/v1 RECORD
+      casinductor unhide H100/bert/v1 --all
+    """
     from casinductor.store.maintain.hiding import unhide
     from casinductor.store.opening import with_fresh_store
 
     if bool(records) == everything:
         raise click.UsageError("name the RECORDs, or give --all")
-    target = options.cache(cache)
+    target = options.found(cache)
     report = with_fresh_store(
         target.settings,
         lambda store: unhide(

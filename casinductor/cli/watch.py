@@ -12,11 +12,11 @@ from pathlib import Path
 
 import click
 
-from casinductor.cli.options import Options, command_options, family_option, python_option
+from casinductor.cli.options import Command, Options, command_options, family_option, python_option
 from casinductor.cli.run import EVERY, HURRIED_SECONDS
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("cache")
 @EVERY
 @click.option(
@@ -36,7 +36,13 @@ def command(
     families: tuple[str, ...],
     python: str | None,
 ) -> None:
-    """Share CACHE for other processes until SIGTERM or SIGINT."""
+    """Share CACHE for other processes until SIGTERM or SIGINT.
+
+    \b
+    Examples:
+      casinductor watch bert/v1 --ready-file /run/ready
+      casinductor watch vllm/llama --family vllm --python /opt/vllm/bin/python
+    """
     from casinductor.companion.companion import Companion
     from casinductor.errors import LocalDirectory
 

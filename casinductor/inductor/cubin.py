@@ -19,18 +19,12 @@ _SIZED = 4  # the format whose third field is a size; in the others it is the va
 
 @dataclass(frozen=True)
 class Resources:
-    """``registers`` per thread; ``stack_bytes`` per thread in local memory, where spills go.
-
-    Triton calls a fourth of the stack ``n_spills``. None where the cubin does not tell.
+    """``registers`` per thread; ``stack_bytes`` per thread in local memory: spilled values and
+    local arrays alike (Triton calls a fourth of it ``n_spills``). None where the cubin is silent.
     """
 
     registers: int | None = None
     stack_bytes: int | None = None
-
-    @property
-    def spills(self) -> int | None:
-        """32-bit values that do not fit into registers, as Triton's launcher counts them."""
-        return None if self.stack_bytes is None else self.stack_bytes // 4
 
 
 def resources(data: bytes) -> Resources:

@@ -24,7 +24,7 @@ _CONFIG_NAMES = re.compile(r"[A-Z][A-Z0-9_]*|num_\w+|waves_per_eu|matrix_instr_n
 @dataclass
 class TritonKernel:
     """``name`` of the function; ``backend`` such as ``cuda``, ``arch`` such as ``90`` or
-    ``gfx942``; ``shared`` memory in bytes per block; ``registers`` and ``spills`` per thread;
+    ``gfx942``; ``shared`` memory in bytes per block; ``registers`` and ``stack_bytes`` per thread;
     ``module``: path without ending of the generated source; ``sizes``: bytes by file ending.
     """
 
@@ -36,7 +36,7 @@ class TritonKernel:
     ctas: int | None = None
     shared: int | None = None
     registers: int | None = None
-    spills: int | None = None
+    stack_bytes: int | None = None
     module: str | None = None
     triton: str | None = None
     sizes: dict[str, int] = field(default_factory=dict)
@@ -65,7 +65,7 @@ def triton_kernel(files: Mapping[str, bytes], sizes: Mapping[str, int]) -> Trito
     _describe(kernel, told)
     if cubin := files.get(f"{stem}.cubin"):
         found = resources(cubin)
-        kernel.registers, kernel.spills = found.registers, found.spills
+        kernel.registers, kernel.stack_bytes = found.registers, found.stack_bytes
     for ending in (".source", ".ttir"):
         if match := _MODULE.search(files.get(stem + ending, b"")[:65536]):
             kernel.module = match[1].decode("ascii")

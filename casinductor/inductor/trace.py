@@ -5,7 +5,8 @@ no event but those that are kept, at most :data:`MAX_EVENTS`. Format: artifacts
 ``fx_graph_cache_<status>``, ``fx_graph_bundled_cache_<status>`` (a graph inside an aotautograd
 entry) and ``aotautograd_cache_<status>`` on the logger ``torch.__trace``, with
 a JSON payload (torch 2.6 and later: ``torch/_inductor/compile_fx.py``,
-``torch/_functorch/_aot_autograd/autograd_cache.py``).
+``torch/_functorch/_aot_autograd/autograd_cache.py``). Torch 2.5 calls both ``<cache>_hash``, and
+its payload has the status (``torch/_inductor/codecache.py``).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import msgspec
 
 MAX_EVENTS = 4096
 _LOGGER = "torch.__trace"
-_NAME = re.compile(r"(fx_graph|fx_graph_bundled|aotautograd)_cache_(hit|miss|bypass)")
+_NAME = re.compile(r"(fx_graph|fx_graph_bundled|aotautograd)_cache_(hit|miss|bypass|hash)")
 _LONGEST = 2000
 
 
@@ -47,6 +48,7 @@ class _Payload(msgspec.Struct, gc=False):
     """The fields of torch's payloads that matter; the key's components are passed over."""
 
     key: str | None = None
+    cache_state: str | None = None
     cache_status_detailed: str | None = None
     cache_status_guard_expr: str | None = None
     cache_bypass_reason: str | None = None
@@ -157,10 +159,13 @@ def _event(record: logging.LogRecord) -> Event | None:
     if match is None:
         return None
     told = _DECODER.decode(getattr(record, "payload", None) or "{}")
+    status = match[2] if match[2] != "hash" else told.cache_state
+    if status not in ("hit", "miss", "bypass"):
+        return None
     saved = told.time_saved_ns or (told.time_saved_ms or 0) * 1e6
     return Event(
         "fxgraph" if match[1].startswith("fx_graph") else match[1],
-        match[2],
+        status,
         told.key or "",
         told.cache_status_detailed or "",
         (told.cache_status_guard_expr or "")[:_LONGEST],

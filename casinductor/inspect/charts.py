@@ -203,12 +203,12 @@ def _slowest(summary: Summary) -> Any:
 
     once: dict[tuple[str, str | None], tuple[str, GraphRow]] = {}
     for cache, row in summary.graphs:  # caches may share a graph
-        if row.seconds:
+        if row.own_seconds:
             once.setdefault((row.key, row.guards), (cache, row))
     rows = list(once.values())[:_BARS][::-1]
     return _figure(
         go.Bar(
-            x=[row.seconds for _, row in rows],
+            x=[row.own_seconds for _, row in rows],
             y=[f"{row.key[:12]} {row.kind}{_MARK * i}" for i, (_, row) in enumerate(rows)],
             orientation="h",
             marker={"color": [COLOURS.get(row.kind, "#999999") for _, row in rows]},

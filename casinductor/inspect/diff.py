@@ -18,7 +18,7 @@ from casinductor.inspect.selection import Selection, items_of
 from casinductor.inspect.tables import KERNEL_KINDS, KernelRow, kernel_rows
 from casinductor.store.store import Store
 
-_FIGURES = ("target", "warps", "stages", "shared", "registers", "spills", "bytes", "chosen")
+_FIGURES = ("target", "warps", "stages", "shared", "registers", "stack_bytes", "bytes", "chosen")
 
 
 @dataclass

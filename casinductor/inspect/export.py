@@ -30,9 +30,9 @@ from casinductor.store.format.ulid import ulid_ms
 from casinductor.store.index.groups import File
 from casinductor.store.index.manifests import Origin
 from casinductor.store.index.union import removed, versions
-from casinductor.store.maintain.retention import marks_of_use
 from casinductor.store.read.files import Tables
 from casinductor.store.store import Store
+from casinductor.store.uses import marks_of_use
 from casinductor.store.write.journal import records
 
 Row = tuple[Any, ...]
@@ -221,6 +221,7 @@ class _Export:
                     row.inputs,
                     row.device,
                     row.opaque or None,
+                    row.title or None,
                 )
             ],
         )
@@ -250,7 +251,7 @@ class _Export:
                     row.stages,
                     row.shared,
                     row.registers,
-                    row.spills,
+                    row.stack_bytes,
                     row.bytes,
                     row.variants,
                     row.chosen,

@@ -19,17 +19,19 @@ from casinductor.families.place import ENTRY_KINDS, Kind, entry_key
 from casinductor.inductor.components import pack
 from casinductor.inductor.description import Description, describe, kernel_name
 from casinductor.inductor.kernels import TELLING, triton_kernel, tuning
+from casinductor.inductor.titles import graph_title
 from casinductor.store.format.frame import blake3_digest
 from casinductor.store.format.names import CacheId
 from casinductor.store.index.blobs import chunks
 from casinductor.store.index.groups import File, Version
+from casinductor.store.parallel import map_parallel
 from casinductor.store.read.files import read_files
 from casinductor.store.store import Store
 from casinductor.store.write.journal import MAX_BYTES, Record, decode_record
 from casinductor.util.remembered import open_remembered
 
 #: Raised when facts are learnt otherwise, so that old ones are learnt again.
-_VERSION = 2
+_VERSION = 3
 #: Where vLLM writes what its key was made of.
 _FACTORS = "cache_key_factors.json"
 _TOLD = (*ENTRY_KINDS, *(k.value for k in (Kind.TRITON, Kind.TUNING, Kind.CPP, Kind.INDEX)))
@@ -64,16 +66,43 @@ class Facts:
 
     def record(self, store: Store, cache: CacheId, ulid: str) -> Record:
         """A warm-up record, read from the store once. Raises as :func:`read_record` does."""
-        with suppress(sqlite3.Error, CasinductorError):
-            row = self._db.execute("SELECT data FROM record WHERE ulid = ?", (ulid,)).fetchone()
-            if row:
-                return decode_record(row[0], cache, ulid, "remembered")
-        name = cache.warmup(ulid)
-        data = store.backend.get(name, MAX_BYTES)
-        found = decode_record(data, cache, ulid, f"{store.backend.url}/{name}")
-        with suppress(sqlite3.Error), self._db:
-            self._db.execute("INSERT OR REPLACE INTO record VALUES (?, ?)", (ulid, data))
+        if known := self._remembered([(cache, ulid)]):
+            return known[ulid]
+        found, data = _fetch(store, cache, ulid)
+        self._remember({ulid: data})
         return found
+
+    def records(self, store: Store, wanted: Iterable[tuple[CacheId, str]]) -> list[Record]:
+        """As :meth:`record`, of many at once; those that cannot be read are left out."""
+        named = list(wanted)
+        known = self._remembered(named)
+
+        def fetch(one: tuple[CacheId, str]) -> tuple[Record, bytes] | None:
+            with suppress(CasinductorError):
+                return _fetch(store, *one)
+            return None
+
+        lacking = [one for one in named if one[1] not in known]
+        fetched = [got for got in map_parallel(fetch, lacking, store.backend.parallel) if got]
+        self._remember({record.ulid: data for record, data in fetched})
+        return [*known.values(), *(record for record, _ in fetched)]
+
+    def _remembered(self, wanted: Iterable[tuple[CacheId, str]]) -> dict[str, Record]:
+        owners = {ulid: cache for cache, ulid in wanted}
+        found = {}
+        for some in chunks(list(owners)):
+            marks = ",".join("?" * len(some))
+            with suppress(sqlite3.Error):
+                for ulid, data in self._db.execute(
+                    f"SELECT ulid, data FROM record WHERE ulid IN ({marks})", some
+                ):
+                    with suppress(CasinductorError):
+                        found[ulid] = decode_record(data, owners[ulid], ulid, "remembered")
+        return found
+
+    def _remember(self, records: dict[str, bytes]) -> None:
+        with suppress(sqlite3.Error), self._db:
+            self._db.executemany("INSERT OR REPLACE INTO record VALUES (?, ?)", records.items())
 
     def parts(self, content: bytes) -> bytes | None:
         """The packed components of an entry, or the compressed source of a C++ kernel."""
@@ -126,6 +155,13 @@ class Facts:
         with suppress(sqlite3.Error), self._db:
             self._db.executemany("INSERT OR REPLACE INTO fact VALUES (?, ?, ?, ?)", rows)
         return learnt
+
+
+def _fetch(store: Store, cache: CacheId, ulid: str) -> tuple[Record, bytes]:
+    """A record and its stored bytes."""
+    name = cache.warmup(ulid)
+    data = store.backend.get(name, MAX_BYTES)
+    return decode_record(data, cache, ulid, f"{store.backend.url}/{name}"), data
 
 
 def _prepare(db: sqlite3.Connection) -> None:
@@ -197,6 +233,9 @@ def _of_entry(found: Description, size: int) -> Fact:
         "size": size,
         "guards": entry.guards,
         "opaque": entry.reason,
+        "title": graph_title(
+            found.source or "", "".join(c.value for c in found.components if c.name == "gm")
+        ),
         "compile_ns": entry.compile_ns,
         "device": entry.device,
         "compiles_cpp": entry.compiles_cpp,

@@ -15,6 +15,7 @@ from typing import Any
 from casinductor import __version__
 from casinductor.inspect.charts import charts, plotly_js
 from casinductor.inspect.summary import Summary
+from casinductor.inspect.tables import told
 from casinductor.util.human import duration, size
 
 _TITLES = {
@@ -42,7 +43,7 @@ def page(summary: Summary) -> str:
     figures = charts(summary)
     name = str(summary.caches[0]) if len(summary.caches) == 1 else "All caches"
     sections = [_chart(chart) for chart in _TITLES if chart in figures]
-    sections += [_runs(summary), _graphs(summary), _idle(summary)]
+    sections += [_runs(summary), _graphs(summary), _kernels(summary), _idle(summary)]
     text = files("casinductor.inspect").joinpath("page.html").read_text("utf-8")
     return Template(text).substitute(
         title=escape(name),
@@ -139,10 +140,11 @@ def _runs(summary: Summary) -> str:
 def _graphs(summary: Summary) -> str:
     rows = [
         [
+            row.title or "-",
             row.key[:16],
             row.kind,
             cache,
-            row.seconds if row.seconds is not None else "?",
+            row.own_seconds if row.own_seconds is not None else "?",
             row.bytes,
             row.kernels,
             row.opaque or (row.guards or "none")[:80],
@@ -150,8 +152,30 @@ def _graphs(summary: Summary) -> str:
         ]
         for cache, row in summary.graphs
     ]
-    columns = ["key", "kind", "cache", "seconds", "bytes", "kernels", "guards", "used"]
-    return _table("graphs", "Graphs", "The slowest first.", columns, rows)
+    columns = ["graph", "key", "kind", "cache", "own seconds", "bytes", "kernels", "guards", "used"]
+    note = "The slowest first; an aotautograd entry's own seconds are those beyond its graphs'."
+    return _table("graphs", "Graphs", note, columns, rows)
+
+
+def _kernels(summary: Summary) -> str:
+    rows = [
+        [
+            row.name,
+            row.hash[:12],
+            row.kind,
+            cache,
+            row.target or "?",
+            *("?" if n is None else n for n in (row.warps, row.shared, row.registers)),
+            "?" if row.stack_bytes is None else row.stack_bytes,
+            row.bytes,
+            told(row.config) or "-",
+        ]
+        for cache, row in summary.kernels
+    ]
+    columns = ["kernel", "hash", "kind", "cache", "target", "warps", "shared bytes", "registers"]
+    columns += ["stack bytes", "bytes", "configuration"]
+    note = "Those with the most local memory first, then with the most registers."
+    return _table("kernels", "Kernels", note, columns, rows)
 
 
 def _idle(summary: Summary) -> str:

@@ -6,7 +6,7 @@ Invariant: ``docs/catalog.md`` has every table and column, and the tests compare
 from __future__ import annotations
 
 #: Raised when a table or column is renamed or removed; kept in ``PRAGMA user_version``.
-VERSION = 1
+VERSION = 2
 
 TABLES = """
 CREATE TABLE store(url TEXT, exported_ms INTEGER, casinductor TEXT);
@@ -29,7 +29,8 @@ CREATE TABLE blob_places(blob INTEGER REFERENCES blobs(id), pack TEXT REFERENCES
     frame_offset INTEGER, frame_stored INTEGER, frame_raw INTEGER, codec TEXT, offset INTEGER,
     PRIMARY KEY(blob, pack, frame_offset)) WITHOUT ROWID;
 CREATE TABLE graphs(group_id INTEGER PRIMARY KEY REFERENCES groups(id), key TEXT, kind TEXT,
-    guards TEXT, seconds REAL, kernels INTEGER, inputs INTEGER, device TEXT, opaque TEXT);
+    guards TEXT, seconds REAL, kernels INTEGER, inputs INTEGER, device TEXT, opaque TEXT,
+    title TEXT);
 CREATE TABLE graph_graphs(group_id INTEGER REFERENCES graphs(group_id), fx_key TEXT,
     PRIMARY KEY(group_id, fx_key)) WITHOUT ROWID;
 CREATE TABLE components(id INTEGER PRIMARY KEY, name TEXT, digest TEXT, value TEXT,
@@ -38,7 +39,7 @@ CREATE TABLE graph_components(group_id INTEGER REFERENCES graphs(group_id),
     component INTEGER REFERENCES components(id), PRIMARY KEY(group_id, component)) WITHOUT ROWID;
 CREATE TABLE kernels(id INTEGER PRIMARY KEY, cache INTEGER REFERENCES caches(id), name TEXT,
     kind TEXT, hash TEXT, target TEXT, warps INTEGER, stages INTEGER, shared INTEGER,
-    registers INTEGER, spills INTEGER, bytes INTEGER, variants INTEGER, chosen INTEGER,
+    registers INTEGER, stack_bytes INTEGER, bytes INTEGER, variants INTEGER, chosen INTEGER,
     config TEXT, module TEXT, restored INTEGER, used INTEGER, opaque TEXT);
 CREATE TABLE graph_kernels(key TEXT, kernel INTEGER REFERENCES kernels(id),
     PRIMARY KEY(key, kernel)) WITHOUT ROWID;

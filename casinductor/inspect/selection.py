@@ -15,6 +15,7 @@ from casinductor.inspect.graphs import Graph, of_directory, of_view
 from casinductor.inspect.view import Item, View, look_at
 from casinductor.store.format.names import CacheId
 from casinductor.store.format.ulid import is_ulid
+from casinductor.store.lookup import find_cache
 from casinductor.store.store import Store
 
 _TORCH = "torch="
@@ -52,6 +53,7 @@ def select(store: Store, text: str, gpu: str) -> Selection:
 
     Raises :class:`InvalidName` and :class:`CacheNotFound`.
     """
+    store.require_there()
     if text.startswith(("/", ".")):
         if not os.path.isdir(text):
             raise InvalidName(f"there is no directory {text}")
@@ -59,20 +61,8 @@ def select(store: Store, text: str, gpu: str) -> Selection:
     name, separator, detail = text.rpartition("@")
     manifest = detail if separator and is_ulid(detail) else None
     torch = detail[len(_TORCH) :] if separator and detail.startswith(_TORCH) else None
-    cache = _cache(store, name if manifest or torch else text, gpu)
+    cache = find_cache(store.backend, name if manifest or torch else text, gpu)
     return Selection(cache, manifest, torch)
-
-
-def _cache(store: Store, name: str, gpu: str) -> CacheId:
-    """The cache of this key, or of the GPU type that the name begins with."""
-    candidates = [CacheId(gpu, name)]
-    first, separator, rest = name.partition("/")
-    if separator:
-        candidates.append(CacheId(first, rest))
-    for cache in candidates:
-        if store.backend.list(cache.manifests):
-            return cache
-    raise CacheNotFound(f"{store.backend.url} holds no cache {candidates[0]}")
 
 
 def items_of(store: Store, facts: Facts, chosen: Selection, *kinds: str) -> View:

@@ -5,7 +5,8 @@ Invariant: what is shown are the stored bytes, verified; nothing is run to make 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from base64 import b64encode
+from dataclasses import dataclass, field
 from typing import Any
 
 from casinductor.errors import CacheNotFound, Damaged, InvalidName
@@ -14,6 +15,7 @@ from casinductor.inductor.components import unpack
 from casinductor.inductor.description import Description, describe
 from casinductor.inspect.facts import MAX_ENTRY, Facts
 from casinductor.inspect.graphs import Graph, of_view
+from casinductor.inspect.kernelcode import KERNEL_FORMS, python_of, stored_forms
 from casinductor.inspect.tables import KERNEL_KINDS, kernel_rows
 from casinductor.inspect.view import Item, View, look_at
 from casinductor.store.format.names import CacheId
@@ -21,15 +23,12 @@ from casinductor.store.index.groups import File, Version
 from casinductor.store.read.files import read_files
 from casinductor.store.store import Store
 
-#: The forms, and what colours each: a lexer of Pygments, or the command line's own for MLIR.
+#: The forms of graphs and kernels, and what colours each.
 FORMS = {
-    "ptx": "ptx",
-    "ttir": "mlir",
-    "ttgir": "mlir",
-    "llir": "llvm",
+    **KERNEL_FORMS,
     "source": "python",
+    "python": "python",
     "code": "python",
-    "json": "json",
     "key": "text",
     "guards": "python",
 }
@@ -38,15 +37,22 @@ _SHORTEST = 4
 
 @dataclass
 class Shown:
-    """A text, what it is and how it is coloured."""
+    """A text, what it is and how it is coloured; machine code has ``data`` instead. ``forms``: all
+    that there are.
+    """
 
     title: str
     form: str
     text: str
     lexer: str
+    data: bytes | None = None
+    forms: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        return {"title": self.title, "form": self.form, "text": self.text}
+        """For JSON; ``data`` in base64, null for text."""
+        data = None if self.data is None else b64encode(self.data).decode("ascii")
+        fields = {"title": self.title, "form": self.form, "text": self.text}
+        return {**fields, "data": data, "forms": self.forms}
 
 
 def views(store: Store, facts: Facts, *kinds: str) -> list[View]:
@@ -88,19 +94,20 @@ def show(
         looked = [look_at(store, facts, cache, *KERNEL_KINDS, runs=0)]
     else:
         looked = views(store, facts, *KERNEL_KINDS)
-    found: dict[str, Item] = {}
+    found: dict[str, tuple[Item, View]] = {}
     for view in looked:
-        found.update((item.version.content.hex(), item) for item in _matching(view, facts, name))
-    ids = {item.version.id for item in found.values()}
+        for item in _matching(view, facts, name):
+            found[item.version.content.hex()] = item, view
+    ids = {item.version.id for item, _ in found.values()}
     if not found:
         raise CacheNotFound(f"{store.backend.url} holds no graph or kernel {name!r}")
     if len(ids) > 1:
         some = ", ".join(sorted(i.partition("#")[0] for i in ids)[:4])
         raise InvalidName(f"{name!r} means {len(ids)} graphs or kernels: {some} ...")
-    item = next(iter(found.values()))
+    item, view = next(iter(found.values()))
     if item.version.kind in ENTRY_KINDS:
         return _entry(store, facts, item, form)
-    return _kernel(store, item, form)
+    return _kernel(store, facts, view.cache, item, form)
 
 
 def _matching(view: View, facts: Facts, name: str) -> list[Item]:
@@ -137,21 +144,20 @@ def _entry(store: Store, facts: Facts, item: Item, form: str | None) -> Shown:
     version = item.version
     title = f"{version.kind} {item.fact.get('key') or version.id}"
     parts = unpack(facts.parts(version.content))
-    if form == "key":
-        return Shown(title, form, "\n".join(f"{c.name}: {c.value}" for c in parts), "text")
-    if form == "guards":
-        guards = item.fact.get("guards")
-        text = "(opaque)" if guards is None else guards or "True  # no guards"
-        return Shown(title, form, text, FORMS[form])
+    guards = item.fact.get("guards")
+    stored = {"guards": "(opaque)" if guards is None else guards or "True  # no guards"}
+    if parts:
+        stored["key"] = "\n".join(f"{c.name}: {c.value}" for c in parts)
     (file, data), *_ = _content(store, version)
     told = describe(version.kind, entry_key(file.path), data)
-    if told.entry.guards is None and told.source is None and not parts:
+    if form not in stored and told.entry.guards is None and told.source is None and not parts:
         raise InvalidName(f"{title} is opaque: {told.entry.reason}")
-    if form in (None, "code", "source"):
-        text = _graph_code(told) if form == "source" else told.source or _graph_code(told)
-        if text:
-            return Shown(title, form or "code", text, "python")
-    raise InvalidName(f"{title} has no {form or 'code'}; it has {_forms_of(told)}")
+    stored.update({"source": _graph_code(told), "code": told.source or _graph_code(told)})
+    have = sorted(name for name, text in stored.items() if text)
+    wanted = form or "code"
+    if wanted not in have:
+        raise InvalidName(f"{title} has no {wanted}; it has {', '.join(have)}")
+    return Shown(title, wanted, stored[wanted], FORMS[wanted], forms=have)
 
 
 def _graph_code(told: Description) -> str:
@@ -159,26 +165,17 @@ def _graph_code(told: Description) -> str:
     return "\n\n".join(c.value for c in told.components if c.name == "gm")
 
 
-def _forms_of(told: Description) -> str:
-    forms = ["code"] if told.source else []
-    return ", ".join([*forms, *(["source", "key"] if told.components else []), "guards"])
-
-
-def _kernel(store: Store, item: Item, form: str | None) -> Shown:
+def _kernel(store: Store, facts: Facts, cache: CacheId, item: Item, form: str | None) -> Shown:
     version = item.version
-    content = _content(store, version)
     title = f"{version.kind} {item.fact.get('name') or ''} {version.id}".replace("  ", " ")
-    if version.kind == Kind.CPP.value:
-        wanted = {"source": ".cpp", "code": ".cpp", None: ".cpp"}.get(form)
-    else:
-        wanted = f".{form or 'ttir'}"
-    if form in ("code", "source") and version.kind == Kind.TRITON.value:
-        wanted = ".source"
-    for file, data in content:
-        private = file.path.rpartition("/")[2].startswith("__grp__")
-        if wanted and file.path.endswith(wanted) and not private:
-            lexer = "cpp" if wanted == ".cpp" else FORMS.get(wanted[1:], "text")
-            lexer = "mlir" if wanted == ".source" else lexer
-            return Shown(title, form or wanted[1:], data.decode("utf-8", "replace"), lexer)
-    have = sorted({file.path.rpartition(".")[2] for file, _ in content})
-    raise InvalidName(f"{title} has no {form or wanted}; it has {', '.join(have)}")
+    stored = stored_forms(version.kind, _content(store, version))
+    if version.kind == Kind.TRITON.value and (python := python_of(store, facts, cache, item)):
+        stored["python"] = python.encode(), "python"
+    wanted = form or ("ttir" if "ttir" in stored else "source")
+    wanted = "source" if wanted == "code" else wanted
+    if wanted not in stored:
+        raise InvalidName(f"{title} has no {wanted}; it has {', '.join(sorted(stored))}")
+    data, lexer = stored[wanted]
+    if lexer == "binary":
+        return Shown(title, wanted, "", lexer, data, sorted(stored))
+    return Shown(title, wanted, data.decode("utf-8", "replace"), lexer, forms=sorted(stored))

@@ -14,7 +14,7 @@ from casinductor.errors import CasinductorError
 from casinductor.families.place import Kind
 from casinductor.inspect.explain import explain_run
 from casinductor.inspect.facts import Facts
-from casinductor.inspect.tables import GraphRow, graph_rows, kernel_rows
+from casinductor.inspect.tables import GraphRow, KernelRow, graph_rows, kernel_rows
 from casinductor.inspect.view import Item, View, look_at
 from casinductor.reports.warmup import WarmupReport, from_record
 from casinductor.store.format.names import CacheId
@@ -68,6 +68,7 @@ class Summary:
     growth: list[tuple[int, int, int]] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     graphs: list[tuple[str, GraphRow]] = field(default_factory=list)
+    kernels: list[tuple[str, KernelRow]] = field(default_factory=list)
     idle: list[Idle] = field(default_factory=list)
 
     @property
@@ -91,12 +92,14 @@ def summarize(store: Store, facts: Facts, cache: CacheId | None) -> Summary:
         view = look_at(store, facts, one, runs=_RUNS, fresh=cache is not None)
         found.leaves += _leaves(view, facts)
         found.graphs += [(str(one), row) for row in graph_rows(view)]
+        found.kernels += [(str(one), row) for row in kernel_rows(view, facts)]
         found.idle += _idle(view, facts)
         found.runs += _runs(store, facts, view)
         born += [(item.made_ms, item.bytes) for item in view.items]
     found.growth = _growth(born, _packs(store, cache))
     found.runs.sort(key=lambda run: run.record.ulid)
-    found.graphs.sort(key=lambda pair: -(pair[1].seconds or 0))
+    found.graphs.sort(key=lambda pair: -(pair[1].own_seconds or 0))
+    found.kernels.sort(key=lambda pair: (-(pair[1].stack_bytes or 0), -(pair[1].registers or 0)))
     found.idle.sort(key=lambda idle: -idle.bytes)
     return found
 

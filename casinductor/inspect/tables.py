@@ -22,8 +22,9 @@ KERNEL_KINDS = (*GRAPH_KINDS, Kind.TRITON.value, Kind.CPP.value, Kind.TUNING.val
 
 @dataclass
 class GraphRow:
-    """One entry. ``seconds`` it took to compile; ``kernels`` it brings; ``made_ms`` Unix time;
-    ``restored`` and ``used``: in how many of the looked-at warm-ups.
+    """One entry. ``seconds`` it took to compile, ``own_seconds`` without those of its ``graphs``;
+    ``kernels`` it brings; ``made_ms`` Unix time; ``restored`` and ``used``: in how many of the
+    looked-at warm-ups; ``title``: what it computes.
     """
 
     key: str
@@ -43,6 +44,8 @@ class GraphRow:
     used: int
     graphs: list[str] = field(default_factory=list)
     opaque: str = ""
+    title: str = ""
+    own_seconds: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -50,10 +53,11 @@ class GraphRow:
 
 @dataclass
 class KernelRow:
-    """One compiled kernel. ``shared``: bytes per block; ``registers`` and ``spills`` per thread;
-    ``bytes`` of all its files, ``sizes`` by ending; ``graphs``: keys of the graphs that use it;
-    ``variants``: how many configurations of the same source are stored; ``chosen``: whether
-    autotuning chose this one (None if nothing says so), with ``config`` its parameters.
+    """One compiled kernel. ``shared``: bytes per block; ``registers`` per thread, and
+    ``stack_bytes`` per thread in local memory (spilled values and local arrays); ``bytes`` of all
+    its files, ``sizes`` by ending; ``graphs``: keys of the graphs that use it; ``variants``: how
+    many configurations of the same source are stored; ``chosen``: whether autotuning chose this one
+    (None if nothing says so), with ``config`` its parameters.
     """
 
     name: str
@@ -64,7 +68,7 @@ class KernelRow:
     stages: int | None = None
     shared: int | None = None
     registers: int | None = None
-    spills: int | None = None
+    stack_bytes: int | None = None
     bytes: int = 0
     sizes: dict[str, int] = field(default_factory=dict)
     graphs: list[str] = field(default_factory=list)
@@ -83,6 +87,13 @@ class KernelRow:
 def graph_rows(view: View) -> list[GraphRow]:
     """The entries of a cache, fxgraph before aotautograd, the slowest first."""
     rows = [graph_row(item) for item in view.of(*GRAPH_KINDS)]
+    titles = {row.key: row.title for row in rows if row.kind == Kind.FXGRAPH.value and row.title}
+    taken = {row.key: row.seconds or 0.0 for row in rows if row.kind == Kind.FXGRAPH.value}
+    for row in rows:
+        inside = [titles[key] for key in row.graphs if key in titles]
+        row.title = row.title or " + ".join(inside)
+        if row.seconds is not None:
+            row.own_seconds = max(0.0, row.seconds - sum(taken.get(key, 0.0) for key in row.graphs))
     return sorted(rows, key=lambda r: (r.kind != "fxgraph", -(r.seconds or 0.0), r.key))
 
 
@@ -108,6 +119,7 @@ def graph_row(item: Item) -> GraphRow:
         used=item.used,
         graphs=list(fact.get("fx_keys", ())),
         opaque=fact.get("opaque", ""),
+        title=fact.get("title", ""),
     )
 
 
@@ -155,7 +167,7 @@ def _triton(item: Item, graphs_of: dict[str, list[str]]) -> KernelRow:
         stages=fact.get("stages"),
         shared=fact.get("shared"),
         registers=fact.get("registers"),
-        spills=fact.get("spills"),
+        stack_bytes=fact.get("stack_bytes"),
         bytes=item.bytes,
         sizes=fact.get("sizes", {}),
         graphs=graphs_of.get(name, []),

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from casinductor.errors import CacheNotFound
 from casinductor.inspect.facts import Fact, Facts
 from casinductor.settings import Settings
 from casinductor.store.backends.address import open_backend
@@ -20,6 +19,7 @@ from casinductor.store.format.names import CacheId
 from casinductor.store.format.ulid import is_ulid, ulid_ms
 from casinductor.store.index.groups import Version
 from casinductor.store.index.union import demands_of, versions
+from casinductor.store.lookup import not_found
 from casinductor.store.opening import state_path, with_store
 from casinductor.store.store import Store
 from casinductor.store.write.journal import Record, records
@@ -104,7 +104,7 @@ def look_at(
     """As :func:`view_of`, on an open store; ``fresh`` reads manifests not seen yet first."""
     store.require_there()
     if fresh and not store.refresh(cache.gpu, cache.key).log().listed:
-        raise CacheNotFound(f"{store.backend.url} holds no cache {cache}")
+        raise not_found(store.backend, cache)
     found: dict[tuple[str, str, bytes], Version] = {}
     for version in sorted(versions(store.catalog, cache), key=lambda v: (v.origin, v.row)):
         if not kinds or version.kind in kinds:

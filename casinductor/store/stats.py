@@ -6,14 +6,17 @@ what the store's manifests and packs really take; all are bytes.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from casinductor.errors import CacheNotFound
 from casinductor.store.format import names
 from casinductor.store.format.names import CacheId
 from casinductor.store.index.union import demands_of, versions
+from casinductor.store.lookup import not_found
 from casinductor.store.store import Store
+from casinductor.store.uses import last_use, marks_of_use
 
 
 @dataclass
@@ -54,7 +57,9 @@ class GroupLine:
 
 @dataclass
 class CacheLine:
-    """One cache of a listing; ``synced_ms`` is when a worker last added to it (Unix time)."""
+    """One cache of a listing; Unix times: ``synced_ms`` when a worker last added to it, ``used_ms``
+    when one last restored or added, as marks of use tell.
+    """
 
     gpu: str
     key: str
@@ -63,6 +68,25 @@ class CacheLine:
     artifacts: int
     logical_bytes: int
     synced_ms: int
+    used_ms: int = 0
+
+    @property
+    def cache(self) -> str:
+        """As every command takes it: ``GPU/key``."""
+        return f"{self.gpu}/{self.key}"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"cache": self.cache, **asdict(self)}
+
+
+@dataclass
+class KindLine:
+    """How many groups and artifacts of a kind a cache has, and their bytes."""
+
+    kind: str
+    groups: int = 0
+    artifacts: int = 0
+    bytes: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -79,7 +103,7 @@ def figures(store: Store, cache: CacheId | None) -> Figures:
         counts = catalog.figures.counts(cache)
         stored = catalog.stored_bytes(cache) if cache else 0
     if cache and not counts.manifests and not refreshed.damage:
-        raise CacheNotFound(f"{store.backend.url} holds no cache {cache}")
+        raise not_found(store.backend, cache)
     result = Figures(
         stored_bytes=stored,
         logical_bytes=counts.logical_bytes,
@@ -104,14 +128,20 @@ def cache_lines(store: Store, gpu: str | None) -> list[CacheLine]:
     store.require_there()
     store.refresh(gpu).log()
     with store.catalog.reading():
-        return [CacheLine(*counts) for counts in store.catalog.figures.by_cache(gpu)]
+        lines = [CacheLine(*counts) for counts in store.catalog.figures.by_cache(gpu)]
+    uses, now = marks_of_use(store), time.time() * 1000
+    for line in lines:
+        marks = uses.get(CacheId(line.gpu, line.key), set())
+        line.used_ms = int(last_use(marks, set(), now)) or line.synced_ms
+        line.used_ms = max(line.used_ms, line.synced_ms)
+    return lines
 
 
 def group_lines(store: Store, cache: CacheId) -> list[GroupLine]:
     """All versions by kind and id. Raises :class:`CacheNotFound`."""
     store.require_there()
     if not store.refresh(cache.gpu, cache.key).log().listed:
-        raise CacheNotFound(f"{store.backend.url} holds no cache {cache}")
+        raise not_found(store.backend, cache)
     with store.catalog.reading():
         everything = versions(store.catalog, cache)
         distinct = list({(v.id, v.demands, v.content): v for v in everything}.values())
@@ -129,3 +159,14 @@ def group_lines(store: Store, cache: CacheId) -> list[GroupLine]:
         for version in distinct
     ]
     return sorted(lines, key=lambda line: (line.kind, line.id, line.origin))
+
+
+def kind_lines(lines: Iterable[GroupLine]) -> list[KindLine]:
+    """What groups add up to by kind, most bytes first."""
+    found: dict[str, KindLine] = {}
+    for line in lines:
+        kind = found.setdefault(line.kind, KindLine(line.kind))
+        kind.groups += 1
+        kind.artifacts += line.artifacts
+        kind.bytes += line.bytes
+    return sorted(found.values(), key=lambda kind: -kind.bytes)

@@ -6,6 +6,7 @@ Invariant: what is printed here is never read back by a program; JSON has the ex
 from __future__ import annotations
 
 import re
+import textwrap
 
 
 def size(count: int) -> str:
@@ -33,6 +34,24 @@ def duration(seconds: float) -> str:
             return f"{seconds:.1f} {unit}"
         seconds /= 60 if unit != "h" else 24
     return f"{seconds:.1f} d"
+
+
+def wrapped(text: str, room: int | None, margin: str | None = None) -> str:
+    """A line broken between words where it is longer than ``room`` characters; what follows is set
+    in by ``margin``, by default a little more than the line itself. None: never broken.
+    """
+    if room is None or len(text) <= room:
+        return text
+    if margin is None:
+        margin = " " * (len(text) - len(text.lstrip()) + 2)
+    return textwrap.fill(
+        text,
+        room,
+        subsequent_indent=margin,
+        break_long_words=False,
+        break_on_hyphens=False,
+        drop_whitespace=True,
+    )
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")

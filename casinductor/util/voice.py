@@ -25,6 +25,16 @@ def silence() -> None:
     _silenced = True
 
 
+def speak_up() -> None:
+    """Say everything with tracebacks, here and in processes that this one starts: ``-v``."""
+    os.environ["CASINDUCTOR_LOG"] = "debug"
+
+
+def is_verbose() -> bool:
+    """Whether everything is said."""
+    return os.environ.get("CASINDUCTOR_LOG") == "debug"
+
+
 def say(
     message: str,
     level: int = logging.INFO,

@@ -46,6 +46,17 @@ def test_fresh_workers_hit_and_build_nothing(tmp_path: Path) -> None:
     assert "nothing new to publish" in said[2]
 
 
+def test_the_trace_names_what_hit_and_missed(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    for _ in range(2):
+        site.forget()
+        site.run(f"{BLOCK}model(1)")
+    command = [sys.executable, "-m", "casinductor", "--json", "explain", "m/v1"]
+    said = subprocess.run(command, env=site.environment(), capture_output=True, check=True)
+    (graph,) = (e for e in json.loads(said.stdout)["run"]["happened"] if e["cache"] == "fxgraph")
+    assert (graph["status"], graph["key"][:1]) == ("hit", "f")
+
+
 def test_two_keys_of_one_process_keep_their_kernels_apart(tmp_path: Path) -> None:
     site = Site(tmp_path)
     site.run(f"{BLOCK}model(1)\n{OTHER}model(2)")

@@ -37,9 +37,9 @@ def test_real_kernels_tell_their_figures(corpus: Path) -> None:
         assert 0 < kernel.registers <= 255
         assert kernel.module is not None
         assert kernel.sizes["cubin"] > 1000
-    spilling = {kernel.name: kernel.spills for kernel in found if kernel.spills}
+    spilling = {kernel.name: kernel.stack_bytes for kernel in found if kernel.stack_bytes}
     name = "triton_per_fused_add_native_layer_norm_backward_view_13"
-    assert spilling[name] == 232 // 4, "cuobjdump says 232 bytes of stack"
+    assert spilling[name] == 232, "cuobjdump says 232 bytes of stack"
 
 
 def test_real_entries_name_the_kernels_that_lie_beside_them(corpus: Path) -> None:
@@ -79,7 +79,7 @@ def test_no_cubin_raises(data: bytes) -> None:
 
 def test_the_smallest_cubin() -> None:
     assert resources(good_cubin()) == Resources(40, 16)
-    assert resources(good_cubin()).spills == 4
+    assert resources(good_cubin()).stack_bytes == 16
 
 
 def test_a_cubin_of_too_many_sections_is_not_walked_through() -> None:

@@ -52,6 +52,16 @@ def test_events_are_kept_with_what_they_say(trace: Trace) -> None:
     assert (bypass.cache, bypass.status, bypass.reason) == ("aotautograd", "bypass", "no idea")
 
 
+def test_torch_2_5_says_the_status_inside(trace: Trace) -> None:
+    told = {"key": "fabc", "cache_state": "hit", "time_saved_ns": 7, "components": ["[a] gm: x"]}
+    log("fx_graph_cache_hash", told)
+    log("aotautograd_cache_hash", {"key": None, "cache_state": "bypass"})
+    log("fx_graph_cache_hash", {"key": "fabc"})
+    hit, bypass = trace.events
+    assert hit == Event("fxgraph", "hit", "fabc", frame="0/", saved_ns=7)
+    assert (bypass.cache, bypass.status) == ("aotautograd", "bypass")
+
+
 def trace_structured(name: str, metadata_fn: Any, payload_fn: Any) -> None:
     """As torch does: render only where there are handlers."""
     if LOGGER.handlers:

@@ -13,10 +13,11 @@ from casinductor.store.format.frame import blake3_digest
 from casinductor.store.maintain.collect import CollectReport, collect
 from casinductor.store.maintain.compact import compact
 from casinductor.store.maintain.removal import remove, undelete
-from casinductor.store.maintain.retention import Policy, last_use
+from casinductor.store.maintain.retention import Policy
 from casinductor.store.maintain.rewrite import rewrite
 from casinductor.store.opening import with_fresh_store
 from casinductor.store.store import Store
+from casinductor.store.uses import last_use
 from tests.conftest import Fleet, Tree, content, exact
 
 DAY = 86_400.0
@@ -88,9 +89,9 @@ def test_caches_that_nobody_used_for_long_go(three: Fleet) -> None:
 @pytest.fixture
 def old_syncs(three: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pretend that the syncs themselves are old: only marks of use tell the age."""
-    from casinductor.store.maintain import retention
+    from casinductor.store import uses
 
-    monkeypatch.setattr(retention, "ulid_ms", lambda ulid: 0)
+    monkeypatch.setattr(uses, "ulid_ms", lambda ulid: 0)
 
 
 def test_protected_caches_stay(three: Fleet, old_syncs: None) -> None:

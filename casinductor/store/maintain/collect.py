@@ -20,8 +20,9 @@ from casinductor.store.grace import Wait, grace_of, pause
 from casinductor.store.index.groups import Keep, Version
 from casinductor.store.index.union import covered, versions
 from casinductor.store.maintain.protocol import Manifests, Swept, require_all_manifests, sweep
-from casinductor.store.maintain.retention import Policy, Uses, Verdict, judge, marks_of_use
+from casinductor.store.maintain.retention import Policy, Verdict, judge
 from casinductor.store.store import Store
+from casinductor.store.uses import Uses, marks_of_use
 from casinductor.store.write.journal import outdated
 from casinductor.store.write.publish import unreliable
 
@@ -161,7 +162,7 @@ def _plan(
 ) -> CollectionPlan:
     plan = CollectionPlan(uses=marks_of_use(store), tombstones=store.marks.condemned())
     _hidden(store, plan, min_age_seconds)
-    verdicts = judge(store, policy, plan.uses)
+    verdicts = judge(store, policy, plan.uses, max_unused)
     plan.verdicts = {c: verdict for c, verdict in verdicts.items() if not verdict.everything}
     dead: set[str] = set()
     for cache, verdict in plan.verdicts.items():

@@ -14,6 +14,7 @@ from casinductor.store.format.names import CacheId
 from casinductor.store.grace import Pause, Wait, grace_of, pause
 from casinductor.store.index.places import Spot, Unusable
 from casinductor.store.index.union import versions
+from casinductor.store.lookup import not_found
 from casinductor.store.maintain.protocol import retire
 from casinductor.store.maintain.rewrite import Rewritten, Terms, rewrite
 from casinductor.store.read.fetch import BlobsLost
@@ -62,7 +63,7 @@ def compact(
     refreshed = store.refresh(cache.gpu, cache.key)
     report.damage = refreshed.damage
     if not refreshed.listed:
-        raise CacheNotFound(f"{store.backend.url} holds no cache {cache}")
+        raise not_found(store.backend, cache)
     report.bytes_before = store.catalog.stored_bytes(cache)
     visible = _visible(store, cache)
     if not visible:

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from casinductor.errors import CacheNotFound, NothingDone, StoreUnavailable
+from casinductor.errors import NothingDone, StoreUnavailable
 from casinductor.store.format.names import CacheId
 from casinductor.store.index.groups import Version
 from casinductor.store.index.places import Unusable
 from casinductor.store.index.union import removed, versions
+from casinductor.store.lookup import not_found
 from casinductor.store.maintain.rewrite import require_keys
 from casinductor.store.store import Store
 from casinductor.store.write.draft import Draft
@@ -84,7 +85,7 @@ def _read(store: Store, cache: CacheId) -> None:
     store.require_there()
     store.format_problem()
     if not store.refresh(cache.gpu, cache.key).log().listed:
-        raise CacheNotFound(f"{store.backend.url} holds no cache {cache}")
+        raise not_found(store.backend, cache)
     require_keys(store, cache)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from casinductor.errors import CacheNotFound, Damaged
 from casinductor.store.format.names import CacheId
 from casinductor.store.index.union import removed, versions
+from casinductor.store.lookup import not_found
 from casinductor.store.maintain.protocol import condemn, require_all_manifests
 from casinductor.store.maintain.rewrite import Terms, require_keys, rewrite
 from casinductor.store.store import Store
@@ -39,7 +40,7 @@ def remove(store: Store, cache: CacheId) -> RemovalReport:
     store.refresh(cache.gpu, cache.key)
     found = versions(store.catalog, cache, even_hidden=True)
     if not found:
-        raise CacheNotFound(f"{store.backend.url} holds no cache {cache}")
+        raise not_found(store.backend, cache)
     old = {version.published for version in found}
     require_keys(store, cache)
     store.prepare_to_write()

@@ -7,22 +7,18 @@ store, or from this machine's clock if that is earlier. Whatever no rule speaks 
 
 from __future__ import annotations
 
-import calendar
 import time
-from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from casinductor.store.format import names
 from casinductor.store.format.names import CacheId
-from casinductor.store.format.ulid import ulid_ms
 from casinductor.store.index.groups import Keep
 from casinductor.store.index.union import versions
-from casinductor.store.marks import SLOT_SECONDS
+from casinductor.store.maintain.budget import Footprint
 from casinductor.store.store import Store
-
-_DAY_MS = 86_400_000
-Uses = dict[CacheId, set[str]]
+from casinductor.store.uses import DAY_MS, Uses, last_use
+from casinductor.util import human
 
 
 @dataclass(frozen=True)
@@ -52,18 +48,13 @@ class Verdict:
         return lambda version: self.everything or version.origin in self.origins
 
 
-def marks_of_use(store: Store) -> Uses:
-    """The days on which each cache was used, by a fresh listing."""
-    found: Uses = defaultdict(set)
-    for item in store.backend.list(f"{names.USES}/", recursive=True):
-        parsed = names.parse_use(item.name)
-        if parsed:
-            found[parsed[0]].add(parsed[1])
-    return dict(found)
+def judge(
+    store: Store, policy: Policy, uses: Uses, max_unused: float = 0.5
+) -> dict[CacheId, Verdict]:
+    """A verdict on each cache of the catalog that has anything but removed manifests.
 
-
-def judge(store: Store, policy: Policy, uses: Uses) -> dict[CacheId, Verdict]:
-    """A verdict on each cache of the catalog that has anything but removed manifests."""
+    Of packs that are more unused than the share ``max_unused`` a budget counts what is used.
+    """
     origins: dict[CacheId, set[str]] = {}
     for cache in store.catalog.manifests.caches():
         syncs = {version.origin for version in versions(store.catalog, cache, even_hidden=True)}
@@ -73,28 +64,12 @@ def judge(store: Store, policy: Policy, uses: Uses) -> dict[CacheId, Verdict]:
     used = {cache: last_use(uses.get(cache, set()), origins[cache], now) for cache in origins}
     reference = max(used.values(), default=now)
     found = {c: _verdict(c, policy, origins[c], reference - used[c]) for c in origins}
+    for cache, verdict in found.items():
+        if not verdict.everything:
+            verdict.why += f" ({human.size(store.catalog.stored_bytes(cache))})"
     if policy.max_bytes is not None:
-        _fit(store, policy, found, used)
+        _fit(store, policy, found, lambda cache: reference - used[cache], max_unused)
     return found
-
-
-def last_use(days: set[str], origins: set[str], now: float) -> float:
-    """When a cache was last restored or synced, in Unix milliseconds, never later than ``now``.
-
-    A mark of use stands for the whole of its ten seconds or its day.
-    """
-    ends = [end for day in days if (end := _end_of(day)) is not None]
-    return min(max([*ends, *map(ulid_ms, origins)], default=0.0), now)
-
-
-def _end_of(mark: str) -> float | None:
-    """The last millisecond that a mark of use stands for: of its day, or of its ten seconds."""
-    long = "T" in mark
-    try:
-        start = time.strptime(mark, "%Y-%m-%dT%H%M%S" if long else "%Y-%m-%d")
-    except ValueError:
-        return None
-    return calendar.timegm(start) * 1000.0 + (SLOT_SECONDS * 1000 if long else _DAY_MS) - 1
 
 
 def _verdict(cache: CacheId, policy: Policy, origins: set[str], age: float) -> Verdict:
@@ -102,9 +77,9 @@ def _verdict(cache: CacheId, policy: Policy, origins: set[str], age: float) -> V
         return Verdict(True, why="named by --keep")
     if policy.within is None and policy.last is None:
         return Verdict(True, why="no rule about it")
-    days = age / _DAY_MS
+    days = age / DAY_MS
     if policy.within is not None and age <= policy.within * 1000:
-        return Verdict(True, why=f"used {days:.1f} days ago")
+        return Verdict(True, why=f"used {_ago(age)}")
     if policy.last:
         kept = set(sorted(origins)[-policy.last :])
         return Verdict(kept == origins, kept, f"the newest {len(kept)} of {len(origins)} syncs")
@@ -116,31 +91,24 @@ def _protected(cache: CacheId, policy: Policy) -> bool:
 
 
 def _fit(
-    store: Store, policy: Policy, found: dict[CacheId, Verdict], used: dict[CacheId, float]
+    store: Store,
+    policy: Policy,
+    found: dict[CacheId, Verdict],
+    age: Callable[[CacheId], float],
+    max_unused: float,
 ) -> None:
     """Give up the least recently used caches until the rest fits the budget."""
-    budget = policy.max_bytes or 0
-    counted: set[tuple[str, int]] = set()
-    total, full = 0, False
+    budget, kept, full = policy.max_bytes or 0, Footprint(store, max_unused), False
     living = [cache for cache, verdict in found.items() if verdict.everything or verdict.origins]
-    for cache in sorted(living, key=lambda c: (not _protected(c, policy), -used[c], c)):
-        size, frames = _stored(store, cache, counted)
-        full = full or total + size > budget
+    for cache in sorted(living, key=lambda c: (not _protected(c, policy), age(c), c)):
+        size = kept.more(cache)
+        full = full or kept.bytes + size > budget
         if full and not _protected(cache, policy):
-            found[cache] = Verdict(False, why="beyond --max-bytes, least recently used")
+            told = f"{human.size(size)}, last used {_ago(age(cache))}"
+            found[cache] = Verdict(False, why=f"beyond --max-bytes, least recently used: {told}")
         else:
-            total += size
-            counted |= frames
+            kept.add(cache)
 
 
-def _stored(
-    store: Store, cache: CacheId, counted: set[tuple[str, int]]
-) -> tuple[int, set[tuple[str, int]]]:
-    """Bytes of a cache's manifests and of its frames that are not counted yet, and those frames."""
-    total = store.catalog.manifests.bytes(cache)
-    frames: set[tuple[str, int]] = set()
-    for pack, offset, stored in store.catalog.packs.frames_of_cache(cache):
-        if (pack, offset) not in counted:
-            frames.add((pack, offset))
-            total += stored
-    return total, frames
+def _ago(age: float) -> str:
+    return f"{age / DAY_MS:.1f} days ago"
