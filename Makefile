@@ -16,7 +16,7 @@ T ?=
 K ?=
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile $(if $(K),-k "$(K)")
 
-.PHONY: help demo test quick test-torch test-vllm version lint types docs dist bench soak servers clean
+.PHONY: help demo test quick test-torch test-vllm version lint types published docs dist bench soak servers clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' Makefile | expand -t 12
@@ -50,6 +50,9 @@ lint: $(STAMP)  ## style, types, dead code
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/vulture
+
+published: $(STAMP)  ## write what docs/ has from the code: JSON schemas, man pages, API
+	$(BIN)/python -m tools.published
 
 docs: $(STAMP)  ## the documentation as a site, links checked, in site/
 	$(BIN)/pip install --quiet $(CONSTRAINTS) '.[docs]'

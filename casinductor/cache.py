@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
+from casinductor.block import Block
 from casinductor.breaker import BREAKER
 from casinductor.deadline import Deadline, bounded
 from casinductor.directories import Directories
@@ -42,8 +43,9 @@ from casinductor.worker.staging import sweep_stages
 _PASSED_BY = "another process holds the lock of {}, so this one went on without it"
 
 
-class Cache:
-    """What one (GPU type, cache key) holds, seen from one worker.
+class Cache(Block):
+    """One (GPU type, cache key), seen from one worker; as a context manager it restores, points
+    torch at :attr:`root`, and syncs.
 
     ``key`` such as ``my-model/v1``; ``gpu`` defaults to this worker's, ``settings`` to the
     environment's, ``worker`` to this process. ``progress`` may be set to a function of bytes done
@@ -99,9 +101,8 @@ class Cache:
         """Publish what the local directory has and the cache lacks.
 
         After a :meth:`restore`, artifacts of other caches that this worker did not use are left
-        out; without one, everything shareable is published, of other families than torch's where
-        the settings name them. Raises as :meth:`restore` does, with
-        the settings' ``sync_deadline``; an error means that nothing was acknowledged.
+        out; without one, everything shareable is published, of other families where the settings
+        name them. Raises as :meth:`restore` does; an error means that nothing was acknowledged.
         """
         start = perf_counter()
         found = self._walk()

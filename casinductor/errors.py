@@ -8,6 +8,7 @@ sentence that names what failed and where, its ``code`` never changes between re
 from __future__ import annotations
 
 import errno
+import os
 
 
 class CasinductorError(Exception):
@@ -153,7 +154,8 @@ def store_error(
     if error.errno in _FULL:
         return StoreFull(sentence)
     if writing and error.errno in _FORBIDDEN:
-        return StoreReadOnly(sentence)
+        whom = "a read-only filesystem" if error.errno == errno.EROFS else f"uid {os.geteuid()}"
+        return StoreReadOnly(f"the store is read-only for {whom}: {sentence}")
     if not writing and error.errno in (errno.ENOENT, errno.ESTALE):
         return ObjectMissing(sentence)
     return StoreUnavailable(sentence)

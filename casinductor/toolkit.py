@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from casinductor.block import point_torch_at
 from casinductor.cache import Cache
 from casinductor.companion.live import LIVE
 from casinductor.errors import CasinductorError
 from casinductor.inductor.gpu import get_gpu_type
 from casinductor.reports.transfer import RestoreReport
-from casinductor.settings import Settings, own_torch_dir, unknown_variables
+from casinductor.settings import Settings, unknown_variables
 from casinductor.store.format.names import check_key
 from casinductor.termination import publish_on_termination
 from casinductor.util.voice import say, warn
@@ -60,7 +61,7 @@ def _load(cache_key: str) -> str:
             f"torch compiles in {where}"
         )
         return ""
-    _point_torch_at(cache.root)
+    point_torch_at(cache.root)
     _warn_of_others(cache)
     _loaded[_name(cache_key)] = cache
     try:
@@ -184,22 +185,6 @@ def _warn_of_others(cache: Cache) -> None:
             f"{cache.id} is opened while {', '.join(others)} is open: torch compiles both into one "
             "directory, so each may publish what the other compiled"
         )
-
-
-def _point_torch_at(root: str) -> None:
-    """Assign the variable: importing torch._dynamo has set it to a default of its own.
-
-    torch also fixes TRITON_CACHE_DIR below the directory it saw first; that value is dropped, one
-    that the user chose is kept.
-    """
-    before = os.environ.get(_VARIABLE)
-    chosen = own_torch_dir(os.environ)
-    if chosen and os.path.abspath(chosen) != root:
-        say(f"torch compiles in {root} (CASINDUCTOR_LOCAL_DIR) instead of {chosen} ({_VARIABLE})")
-    os.environ[_VARIABLE] = root
-    triton = os.environ.get("TRITON_CACHE_DIR")
-    if before and triton and before != root and triton.startswith(os.path.join(before, "triton")):
-        del os.environ["TRITON_CACHE_DIR"]
 
 
 def _moved_from(cache: Cache) -> str | None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import ast
 import re
+import shlex
 from pathlib import Path
 
+import click
 import msgspec
 import pytest
 
-import casinductor
+from casinductor.cli.main import _COMMANDS, cli
 from casinductor.inspect import causes
 from casinductor.reports.warmup import WarmupReport, to_record
 from casinductor.store.format import frame, manifest, names, pack, paths
@@ -33,24 +34,38 @@ def test_files_that_are_named_exist(path: Path) -> None:
         assert (ROOT / name).exists(), name
 
 
-def test_python_examples_use_what_there_is() -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert blocks
-    for block in blocks:
-        for node in ast.walk(ast.parse(block)):
-            if isinstance(node, ast.ImportFrom) and node.module == "casinductor":
-                for name in node.names:
-                    assert hasattr(casinductor, name.name)
+def commands_of(path: Path) -> list[list[str]]:
+    """Every casinductor command that a page shows in a shell block."""
+    found = []
+    for block in re.findall(r"```(?:sh|console|bash)\n(.*?)```", path.read_text(), re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            match = re.match(r"\s*(?:[A-Z_]+=\S+ +)*casinductor (.*)", line)
+            if match:
+                found.append(shlex.split(match[1], comments=True))
+    return found
 
 
-def test_the_typed_example_runs(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CASINDUCTOR_STORE", str(fleet.store))
-    monkeypatch.setenv("CASINDUCTOR_LOCAL_DIR", str(fleet.folder / "local/w"))
-    monkeypatch.setenv("CASINDUCTOR_STATE_DIR", str(fleet.folder / "state"))
-    Tree(fleet.folder / "local/w").model("ab")
-    text = (ROOT / "README.md").read_text()
-    block = next(b for b in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "Cache(" in b)
-    exec(compile(block, "README.md", "exec"), {})
+@pytest.mark.parametrize(
+    "path", [path for path in DOCS if commands_of(path)], ids=lambda path: path.name
+)
+def test_commands_that_are_shown_can_be_given(path: Path) -> None:
+    for words in commands_of(path):
+        words = words[: next((i for i, w in enumerate(words) if w in ("&&", "|", ">")), None)]
+        command = cli.get_command(click.Context(cli), words[0])
+        assert command is not None, words
+        command.make_context(words[0], words[1:])
+
+
+@pytest.mark.parametrize("name", _COMMANDS)
+def test_examples_in_help_can_be_given(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    examples = re.findall(r"^\s+casinductor (.*)$", command.help or "", re.MULTILINE)
+    for example in examples:
+        words = shlex.split(example.partition(" && ")[0])
+        shown = cli.get_command(click.Context(cli), words[0])
+        assert shown is not None, example
+        shown.make_context(words[0], words[1:])
 
 
 def test_the_format_page_has_every_constant() -> None:

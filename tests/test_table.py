@@ -25,6 +25,7 @@ def on_terminal(columns: int, fleet: Fleet, *words: str) -> list[str]:
     if child == 0:
         os.environ["CASINDUCTOR_STATE_DIR"] = str(fleet.folder / "state/cli")
         os.environ.pop("COLUMNS", None)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         command = ["--store", str(fleet.store), "--gpu", "H100", *words]
         os.execv(sys.executable, [sys.executable, "-m", "casinductor", *command])

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from casinductor.cli.options import Command, Options, command_options
+from casinductor.cli.command import Command, command_options
+from casinductor.cli.options import Options
 
 if TYPE_CHECKING:
     from casinductor.reports.warmup import WarmupReport
@@ -34,10 +35,9 @@ def command(options: Options, cache: str, worker: str | None, run: str | None) -
     """
     from casinductor.errors import Compiled
     from casinductor.inspect.explain import last_run
-    from casinductor.store.opening import with_store
 
     found = options.found(cache)
-    record, report = with_store(
+    record, report = options.on_store(
         found.settings, lambda store: last_run(store, found.id, worker, run)
     )
     named = _compiled(report)

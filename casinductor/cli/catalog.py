@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from casinductor.cli.options import Command, Options, command_options
+from casinductor.cli.command import Command, command_options
+from casinductor.cli.options import Options
 from casinductor.util.human import size
 
 
@@ -35,11 +36,10 @@ def command(options: Options, target: Path) -> None:
     """
     from casinductor.inspect.export import export
     from casinductor.inspect.view import open_facts
-    from casinductor.store.opening import with_store
 
     settings = options.settings()
     with open_facts(settings) as facts:
-        found = with_store(settings, lambda store: export(store, facts, target))
+        found = options.on_store(settings, lambda store: export(store, facts, target))
     document = {"path": found.path, "bytes": found.bytes, "rows": found.rows}
     some = ("caches", "manifests", "groups", "graphs", "kernels", "artifacts", "blobs", "warmups")
     told = ", ".join(f"{found.rows[name]:,} {name}" for name in some)

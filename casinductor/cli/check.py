@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import click
 
-from casinductor.cli.options import Command, Options, command_options
+from casinductor.cli.command import Command, command_options
+from casinductor.cli.options import Options
 from casinductor.cli.units import Duration, Share
 from casinductor.util.human import counted, size
 
@@ -33,15 +34,16 @@ def command(options: Options, data: float | None, seconds: float | None) -> None
       casinductor check --for 10m
     """
     from casinductor.errors import Damaged
-    from casinductor.store.opening import with_fresh_store
     from casinductor.store.verify.check import check
     from casinductor.store.verify.schedule import verification_log
 
     settings = options.settings()
     share = data if data is not None else (1.0 if seconds is not None else 0.0)
     with verification_log(settings) as memory:
-        report = with_fresh_store(
-            settings, lambda store: check(store, data=share, seconds=seconds, memory=memory)
+        report = options.on_store(
+            settings,
+            lambda store: check(store, data=share, seconds=seconds, memory=memory),
+            fresh=True,
         )
     lines = [problem.sentence() for problem in report.problems]
     lines.append(

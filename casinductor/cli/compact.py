@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import click
 
-from casinductor.cli.options import Command, Options, command_options, grace_option
+from casinductor.cli.command import Command, command_options, grace_option
+from casinductor.cli.options import Options
 from casinductor.util.human import size
 
 
@@ -25,13 +26,13 @@ def command(options: Options, cache: str, level: int, grace: float | None) -> No
       casinductor compact H100/bert/v1 --level 19
     """
     from casinductor.store.maintain.compact import compact
-    from casinductor.store.opening import with_fresh_store
 
     target = options.found(cache)
 
-    report = with_fresh_store(
+    report = options.on_store(
         target.settings,
         lambda store: compact(store, target.id, level=level, grace=grace, wait=options.wait),
+        fresh=True,
     )
     line = (
         f"{report.cache}: {size(report.bytes_before)} -> {size(report.bytes_after)}, "

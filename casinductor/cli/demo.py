@@ -17,7 +17,8 @@ from typing import Any
 
 import click
 
-from casinductor.cli.options import Command, Options, command_options
+from casinductor.cli.command import Command, command_options
+from casinductor.cli.options import Options
 from casinductor.cli.table import Column, byte_count, number, seconds
 
 _COLUMNS = (

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from casinductor.cli.options import Command, Options, command_options
+from casinductor.cli.command import Command, command_options
+from casinductor.cli.options import Options
 from casinductor.cli.table import Column, short
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ def command(options: Options, old: str, new: str) -> None:
     from casinductor.inspect.diff import diff
     from casinductor.inspect.selection import select
     from casinductor.inspect.view import open_facts
-    from casinductor.store.opening import with_store
 
     gpu = options.gpu_type()
     settings = options.settings()
@@ -52,7 +52,7 @@ def command(options: Options, old: str, new: str) -> None:
         def work(store: Store) -> CacheDifference:
             return diff(store, facts, select(store, old, gpu), select(store, new, gpu))
 
-        found = with_store(settings, work)
+        found = options.on_store(settings, work)
     title = (
         f"{found.old} -> {found.new}: {found.same_graphs} graphs and {found.same_kernels} kernels "
         "are the same"

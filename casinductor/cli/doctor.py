@@ -9,7 +9,8 @@ import sys
 
 import click
 
-from casinductor.cli.options import Command, Options, command_options
+from casinductor.cli.command import Command, command_options
+from casinductor.cli.options import Options
 
 _MARKS = {"ok": "ok", "advice": "advice", "warning": "WARNING", "problem": "PROBLEM"}
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from casinductor.cli.options import Command, Options, command_options
+from casinductor.cli.command import Command, command_options
+from casinductor.cli.options import Options
 
 if TYPE_CHECKING:
     from casinductor.inspect.explain import Explanation
@@ -42,7 +43,6 @@ def command(
     """
     from casinductor.inspect.explain import explain_run, last_run
     from casinductor.inspect.view import open_facts
-    from casinductor.store.opening import with_store
 
     settings = options.settings()
     with open_facts(settings) as facts:
@@ -54,7 +54,7 @@ def command(
                 return explain_run(store, facts, record, report)
             return _compare(options, store, facts, what, against)
 
-        found = with_store(settings, work)
+        found = options.on_store(settings, work)
     options.emit(found.as_dict(), _lines(found))
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import click
 
-from casinductor.cli.options import Command, Options, command_options, grace_option
+from casinductor.cli.command import Command, command_options, grace_option
+from casinductor.cli.options import Options
 from casinductor.cli.units import Duration, Share, Size
 from casinductor.util.human import size
 
@@ -52,10 +53,9 @@ def command(
     from casinductor.errors import Damaged
     from casinductor.store.maintain.collect import collect
     from casinductor.store.maintain.retention import Policy
-    from casinductor.store.opening import with_fresh_store
 
     policy = Policy(keep_within, keep_last, max_bytes, keep)
-    report = with_fresh_store(
+    report = options.on_store(
         options.settings(),
         lambda store: collect(
             store,
@@ -66,6 +66,7 @@ def command(
             grace=grace,
             wait=options.wait,
         ),
+        fresh=True,
     )
     lines = [
         f"{cache}: keeps only {why}" if why.startswith("the newest") else f"{cache}: {why}"

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from casinductor.cli.options import Command, Options, command_options
+from casinductor.cli.command import Command, command_options
+from casinductor.cli.options import Options
 from casinductor.cli.table import Column, number, short
 from casinductor.util.human import counted
 
@@ -66,7 +67,6 @@ def command(
       casinductor hide H100/bert/v1 --list
     """
     from casinductor.store.maintain.hiding import hide
-    from casinductor.store.opening import with_fresh_store
 
     if as_list:
         show_hidden(options, cache)
@@ -78,7 +78,7 @@ def command(
     def work(store: Store) -> HideReport:
         return hide(store, target.id, _chosen(store, target, hashes, run, last_good))
 
-    report = with_fresh_store(target.settings, work)
+    report = options.on_store(target.settings, work, fresh=True)
     line = (
         f"{report.cache}: {counted(report.groups, 'group')} hidden from every worker; "
         f"casinductor unhide {cache} {report.manifest} shows them again"
@@ -104,7 +104,6 @@ def _chosen(
 def show_hidden(options: Options, cache: str) -> None:
     """The records of a cache."""
     from casinductor.store.maintain.hiding import hidden_records
-    from casinductor.store.opening import with_fresh_store
 
     target = options.found(cache)
 
@@ -113,7 +112,7 @@ def show_hidden(options: Options, cache: str) -> None:
         store.refresh(target.id.gpu, target.id.key)
         return hidden_records(store, target.id)
 
-    records = with_fresh_store(target.settings, work)
+    records = options.on_store(target.settings, work, fresh=True)
     rows = [HiddenLine(r.manifest, sorted(c.hex() for c in r.contents)) for r in records]
     document = [{"manifest": row.manifest, "contents": row.contents} for row in rows]
     options.table(document, f"hidden of {target.id}", _HIDDEN, rows)

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from casinductor.cli.options import Command, Options, command_options
+from casinductor.cli.command import Command, command_options
+from casinductor.cli.options import Options
 from casinductor.cli.rows import Arrangement, row_options
 from casinductor.cli.table import Column, byte_count, moment, number, seconds, short, word
 

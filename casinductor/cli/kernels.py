@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from casinductor.cli.options import Command, Options, command_options
+from casinductor.cli.command import Command, command_options
+from casinductor.cli.options import Options
 from casinductor.cli.rows import Arrangement, row_options
 from casinductor.cli.table import Column, byte_count, number, short, word
 
@@ -57,12 +58,11 @@ def command(options: Options, cache: str, **given: Any) -> None:
     """
     from casinductor.inspect.tables import KERNEL_KINDS, KernelRow, kernel_rows
     from casinductor.inspect.view import look_at, open_facts
-    from casinductor.store.opening import with_store
 
     arrangement = Arrangement(**given)
     target = options.found(cache)
     with open_facts(target.settings) as facts:
-        view = with_store(
+        view = options.on_store(
             target.settings, lambda store: look_at(store, facts, target.id, *KERNEL_KINDS)
         )
         every = kernel_rows(view, facts)

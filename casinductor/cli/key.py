@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 
-from casinductor.cli.options import Options, command_options
+from casinductor.cli.command import command_options
+from casinductor.cli.options import Options
 from casinductor.cli.table import Column
 
 _COLUMNS = (

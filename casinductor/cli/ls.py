@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from casinductor.cli.options import Command, Options, command_options
+from casinductor.cli.command import Command, command_options
+from casinductor.cli.options import Options
 from casinductor.cli.rows import Arrangement, row_options
 from casinductor.cli.table import Column, byte_count, moment, number, short
 
@@ -63,22 +64,20 @@ def command(options: Options, cache: str | None, by_kind: bool, **given: Any) ->
 
 
 def _caches(options: Options, arrangement: Arrangement) -> None:
-    from casinductor.store.opening import with_store
     from casinductor.store.stats import CacheLine, cache_lines
 
     settings = options.settings()
-    lines = with_store(settings, lambda store: cache_lines(store, options.gpu))
+    lines = options.on_store(settings, lambda store: cache_lines(store, options.gpu))
     rows = arrangement.of(lines, CacheLine)
     title = arrangement.title(settings.store, len(rows), len(lines), "cache")
     options.table([line.as_dict() for line in rows], title, _CACHES, rows)
 
 
 def _groups(options: Options, cache: str, by_kind: bool, arrangement: Arrangement) -> None:
-    from casinductor.store.opening import with_store
     from casinductor.store.stats import GroupLine, KindLine, group_lines, kind_lines
 
     target = options.found(cache)
-    lines = with_store(target.settings, lambda store: group_lines(store, target.id))
+    lines = options.on_store(target.settings, lambda store: group_lines(store, target.id))
     if by_kind:
         all_kinds = kind_lines(lines)
         kinds = arrangement.of(all_kinds, KindLine)

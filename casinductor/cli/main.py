@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from casinductor import __version__
-from casinductor.cli.options import Options, complain, global_options
+from casinductor.cli.command import global_options
+from casinductor.cli.options import Options, complain
 from casinductor.util.voice import is_verbose
 
 if TYPE_CHECKING:

@@ -12,22 +12,23 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import wraps
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
 from casinductor.util.human import strip_control, wrapped
-from casinductor.util.voice import silence, speak_up
+from casinductor.util.watching import Watch, nobody
 
 if TYPE_CHECKING:
     from casinductor.cache import Cache
     from casinductor.cli.table import Column
     from casinductor.settings import Settings
+    from casinductor.store.store import Store
 
 Function = Callable[..., Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -166,19 +167,34 @@ class Options:
 
         print_table(title, columns, rows, self.wide)
 
+    def on_store(self, settings: Settings, work: Callable[[Store], T], *, fresh: bool = False) -> T:
+        """Do work on a store that shows how far it is; ``fresh``: on what was just read from it.
+
+        Raises what :func:`~casinductor.store.opening.with_store` does.
+        """
+        from casinductor.store.opening import with_fresh_store, with_store
+
+        run = with_fresh_store if fresh else with_store
+        with self.watching() as watch:
+            return run(settings, lambda store: work(store.watched_by(watch)))
+
     @contextmanager
     def bar(self, cache: Cache, what: str) -> Iterator[None]:
-        """Show a progress bar on stderr while the block runs, on a terminal only."""
-        if self.quiet or self.as_json or not sys.stderr.isatty():
+        """Show how far a restore or sync is while the block runs, on a terminal only."""
+        with self.watching() as watch:
+            cache.progress = lambda done, total: watch(f"{what} {cache.id}", done, total, "B")
             yield
-            return
-        from rich.console import Console
-        from rich.progress import Progress
 
-        with Progress(console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task(f"{what} {cache.id}", total=None)
-            cache.progress = lambda done, total: progress.update(task, completed=done, total=total)
-            yield
+    @contextmanager
+    def watching(self) -> Iterator[Watch]:
+        """A watcher that shows a bar on stderr while the block runs, on a terminal only."""
+        if self.quiet or self.as_json or not sys.stderr.isatty():
+            yield nobody
+            return
+        from casinductor.cli.bar import Bar
+
+        with Bar() as bar:
+            yield bar.watch
 
     def wait(self, seconds: float) -> None:
         """Sleep, and say so: on a network filesystem it takes minutes."""
@@ -201,85 +217,3 @@ def complain(sentence: str) -> None:
     """Say a line on standard error, with the command's name."""
     text = f"casinductor: {strip_control(sentence)}"
     click.echo(wrapped(text, room_of(sys.stderr)), err=True)
-
-
-class Command(click.Command):
-    """A command whose help tells its own options apart from those that all have."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        own: list[tuple[str, str]] = []
-        shared: list[tuple[str, str]] = []
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record is not None and isinstance(parameter, click.Option):
-                (shared if parameter.name in SHARED else own).append(record)
-        for title, records in (("Options", own), ("Options of every command", shared)):
-            if records:
-                with formatter.section(title):
-                    formatter.write_dl(records)
-
-
-#: The parameters that every command has.
-SHARED = ("store", "gpu", "as_json", "quiet", "wide", "verbose", "help")
-
-
-def global_options(function: Function) -> Function:
-    """Add the shared options as plain parameters."""
-    for option in (
-        click.option("-v", "--verbose", is_flag=True, help="Say everything, with tracebacks."),
-        click.option("-w", "--wide", is_flag=True, help="Whole tables, however wide the terminal."),
-        click.option("--quiet", is_flag=True, help="Print errors only."),
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
-        click.option("--gpu", metavar="TYPE", help="GPU type, e.g. H100 (default: this worker's)."),
-        click.option("--store", metavar="DIR|URL", help="The store (default: $CASINDUCTOR_STORE)."),
-    ):
-        function = option(function)
-    return function
-
-
-python_option = click.option(
-    "--python",
-    metavar="PYTHON",
-    help="The interpreter whose torch this is about (default: this one).",
-)
-family_option = click.option(
-    "--family",
-    "families",
-    multiple=True,
-    metavar="NAME[=DIR]",
-    help="Only this family of compile caches, and where it lies; again for several.",
-)
-empty_option = click.option(
-    "--allow-empty", is_flag=True, help="Succeed although there is nothing to do."
-)
-
-grace_option = click.option(
-    "--grace",
-    type=click.FloatRange(min=0),
-    metavar="SECONDS",
-    help="How long to wait at each step for other clients' listings (default: 0 on a local "
-    "filesystem, else 600).",
-)
-
-
-def command_options(function: Function) -> Function:
-    """Add the shared options and hand them to the command as its first argument."""
-
-    @global_options
-    @click.pass_context
-    @wraps(function)
-    def wrapper(ctx: click.Context, /, **given: Any) -> Any:
-        own = Options(**{name: given.pop(name) for name in SHARED if name in given})
-        options = _outer(ctx).merged(own)
-        if options.quiet:
-            silence()
-        if options.verbose:
-            speak_up()
-        return function(options, **given)
-
-    return wrapper
-
-
-def _outer(ctx: click.Context) -> Options:
-    found = ctx.find_object(Options)
-    return found if found is not None else Options()

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import click
 
-from casinductor.cli.options import (
+from casinductor.cli.command import (
     Command,
-    Options,
     command_options,
     empty_option,
     family_option,
     python_option,
 )
+from casinductor.cli.options import Options
 from casinductor.util.human import counted
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import click
 
-from casinductor.cli.options import Command, Options, command_options, grace_option
+from casinductor.cli.command import Command, command_options, grace_option
+from casinductor.cli.options import Options
 from casinductor.cli.units import Share
 from casinductor.util.human import counted
 
@@ -31,13 +32,12 @@ def command(options: Options, data: float, from_packs: bool, grace: float | None
       casinductor repair
       casinductor repair --data 100% --from-packs
     """
-    from casinductor.store.opening import with_fresh_store
     from casinductor.store.verify.repair import repair
     from casinductor.store.verify.schedule import verification_log
 
     settings = options.settings()
     with verification_log(settings) as memory:
-        report = with_fresh_store(
+        report = options.on_store(
             settings,
             lambda store: repair(
                 store,
@@ -47,6 +47,7 @@ def command(options: Options, data: float, from_packs: bool, grace: float | None
                 grace=grace,
                 wait=options.wait,
             ),
+            fresh=True,
         )
     lines = [problem.sentence() for problem in report.found.problems]
     lines += report.done

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import click
 
-from casinductor.cli.options import Command, Options, command_options
+from casinductor.cli.command import Command, command_options
+from casinductor.cli.options import Options
 from casinductor.util.human import size
 
 
@@ -39,14 +40,13 @@ def command(options: Options, cache: str | None, everything: bool, target: Path)
     from casinductor.inspect.page import page
     from casinductor.inspect.summary import summarize
     from casinductor.inspect.view import open_facts
-    from casinductor.store.opening import with_store
 
     if (cache is None) != everything:
         raise click.UsageError("give a CACHE, or --all")
     chosen = options.found(cache) if cache else None
     settings = chosen.settings if chosen else options.settings()
     with open_facts(settings) as facts:
-        found = with_store(
+        found = options.on_store(
             settings, lambda store: summarize(store, facts, chosen.id if chosen else None)
         )
     text = page(found)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import click
 
-from casinductor.cli.options import Command, Options, command_options, grace_option
+from casinductor.cli.command import Command, command_options, grace_option
+from casinductor.cli.options import Options
 from casinductor.util.human import counted
 
 
@@ -32,7 +33,6 @@ def command(
     """
     from casinductor.store.format.names import CacheId
     from casinductor.store.maintain.resign import ResignReport, carrying, resign
-    from casinductor.store.opening import with_fresh_store
     from casinductor.store.store import Store
 
     if bool(caches) == everything:
@@ -47,7 +47,7 @@ def command(
         chosen: list[CacheId] = store.caches() if everything else named
         return [resign(store, cache, grace=grace, wait=options.wait) for cache in chosen]
 
-    reports = with_fresh_store(settings, work)
+    reports = options.on_store(settings, work, fresh=True)
     options.emit(
         [report.as_dict() for report in reports],
         [

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import click
 
-from casinductor.cli.options import Command, Options, command_options
+from casinductor.cli.command import Command, command_options
+from casinductor.cli.options import Options
 from casinductor.util.human import counted
 
 
@@ -24,10 +25,9 @@ def command(options: Options, cache: str) -> None:
       casinductor rm H100/bert/v1
     """
     from casinductor.store.maintain.removal import remove
-    from casinductor.store.opening import with_fresh_store
 
     target = options.found(cache)
-    report = with_fresh_store(target.settings, lambda store: remove(store, target.id))
+    report = options.on_store(target.settings, lambda store: remove(store, target.id), fresh=True)
     removed = counted(report.groups, "group")
     line = f"{report.cache}: removed {removed}; undelete brings them back until gc"
     options.emit(report.as_dict(), [line])

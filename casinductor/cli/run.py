@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from casinductor.cli.options import Command, Options, command_options, family_option, python_option
+from casinductor.cli.command import Command, command_options, family_option, python_option
+from casinductor.cli.options import Options
 from casinductor.cli.units import Duration
 
 if TYPE_CHECKING:

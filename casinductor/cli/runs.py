@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from casinductor.cli.options import Command, Options, command_options
+from casinductor.cli.command import Command, command_options
+from casinductor.cli.options import Options
 from casinductor.cli.rows import Arrangement, row_options
 from casinductor.cli.table import Column, moment, number, seconds, word
 
@@ -46,13 +47,12 @@ def command(options: Options, cache: str | None, **given: Any) -> None:
     """
     from casinductor.inspect.runs import RunLine, run_lines
     from casinductor.inspect.view import open_facts
-    from casinductor.store.opening import with_store
 
     arrangement = Arrangement(**given)
     target = options.found(cache) if cache else None
     settings = target.settings if target else options.settings()
     with open_facts(settings) as facts:
-        lines = with_store(
+        lines = options.on_store(
             settings, lambda store: run_lines(store, facts, target.id if target else None)
         )
     rows = arrangement.of(lines, RunLine)

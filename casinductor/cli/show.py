@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from casinductor.cli.options import Command, Options, command_options
+from casinductor.cli.command import Command, command_options
+from casinductor.cli.options import Options
 from casinductor.util.human import strip_control
 
 if TYPE_CHECKING:
@@ -48,14 +49,13 @@ def command(
     """
     from casinductor.inspect.show import FORMS, show
     from casinductor.inspect.view import open_facts
-    from casinductor.store.opening import with_store
 
     if form is not None and form not in FORMS:
         raise click.UsageError(f"there is no form {form!r}; forms are {', '.join(sorted(FORMS))}")
     chosen = options.found(key) if key else None
     settings = chosen.settings if chosen else options.settings()
     with open_facts(settings) as facts:
-        found = with_store(
+        found = options.on_store(
             settings, lambda store: show(store, facts, name, form, chosen.id if chosen else None)
         )
     if target is not None:

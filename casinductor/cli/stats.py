@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from casinductor.cli.options import Command, Options, command_options
+from casinductor.cli.command import Command, command_options
+from casinductor.cli.options import Options
 from casinductor.cli.table import Column, byte_count, number, seconds
 from casinductor.util.human import counted, duration, size
 
@@ -49,14 +50,13 @@ def command(options: Options, cache: str | None) -> None:
     from casinductor.inspect.accounts import accounts
     from casinductor.inspect.runs import run_lines, tallies
     from casinductor.inspect.view import open_facts
-    from casinductor.store.opening import with_store
     from casinductor.store.stats import figures
 
     target = options.found(cache) if cache else None
     settings = target.settings if target else options.settings()
     chosen = target.id if target else None
     with open_facts(settings) as facts:
-        found, lines, rows = with_store(
+        found, lines, rows = options.on_store(
             settings,
             lambda store: (
                 figures(store, chosen),

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import click
 
-from casinductor.cli.options import Command, Options, command_options
+from casinductor.cli.command import Command, command_options
+from casinductor.cli.options import Options
 from casinductor.cli.table import Column, number
 
 _COLUMNS = (
@@ -32,14 +33,13 @@ def command(options: Options, cache: str | None, revoked: str | None) -> None:
       casinductor trust
       casinductor trust H100/bert/v1 --revoked old.pub
     """
-    from casinductor.store.opening import with_fresh_store
     from casinductor.store.signers import signer_lines
 
     settings = options.settings()
     if revoked:
         settings = replace(settings, revoked_keys=_joined(settings.revoked_keys, revoked))
     scope = options.found(cache).id if cache else None
-    lines = with_fresh_store(settings, lambda store: signer_lines(store, scope))
+    lines = options.on_store(settings, lambda store: signer_lines(store, scope), fresh=True)
     options.table([line.as_dict() for line in lines], settings.store, _COLUMNS, lines)
     if not (settings.trusted_keys or settings.signing_key):
         options.warn(["no keys are set: everything is believed (CASINDUCTOR_TRUSTED_KEYS)"])

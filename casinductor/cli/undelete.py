@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import click
 
-from casinductor.cli.options import Command, Options, command_options
+from casinductor.cli.command import Command, command_options
+from casinductor.cli.options import Options
 from casinductor.util.human import counted
 
 
@@ -22,10 +23,9 @@ def command(options: Options, cache: str) -> None:
       casinductor undelete H100/bert/v1
     """
     from casinductor.store.maintain.removal import undelete
-    from casinductor.store.opening import with_fresh_store
 
     target = options.found(cache)
-    report = with_fresh_store(target.settings, lambda store: undelete(store, target.id))
+    report = options.on_store(target.settings, lambda store: undelete(store, target.id), fresh=True)
     options.emit(
         report.as_dict(), [f"{report.cache}: brought back {counted(report.groups, 'group')}"]
     )

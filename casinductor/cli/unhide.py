@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import click
 
-from casinductor.cli.options import Command, Options, command_options
+from casinductor.cli.command import Command, command_options
+from casinductor.cli.options import Options
 from casinductor.util.human import counted
 
 
@@ -27,16 +28,16 @@ def command(options: Options, cache: str, records: tuple[str, ...], everything: 
       casinductor unhide H100/bert/v1 --all
     """
     from casinductor.store.maintain.hiding import unhide
-    from casinductor.store.opening import with_fresh_store
 
     if bool(records) == everything:
         raise click.UsageError("name the RECORDs, or give --all")
     target = options.found(cache)
-    report = with_fresh_store(
+    report = options.on_store(
         target.settings,
         lambda store: unhide(
             store, target.id, lambda record: everything or record.manifest in records
         ),
+        fresh=True,
     )
     shown = counted(report.groups, "group")
     options.emit(report.as_dict(), [f"{report.cache}: {shown} shown again"])

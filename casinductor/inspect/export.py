@@ -108,6 +108,7 @@ class _Export:
         days = marks_of_use(store)
         caches = store.catalog.manifests.caches()
         for number, cache in enumerate(caches, 1):
+            store.watch("writing caches", number, len(caches), "caches")
             self._put("caches", [(number, cache.gpu, cache.key)])
             self._put("uses", ((number, day) for day in sorted(days.get(cache, ()))))
             self._manifests(number, cache)

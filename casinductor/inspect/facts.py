@@ -124,7 +124,8 @@ class Facts:
         members = store.catalog.groups.files(lacking)
         batch: list[Version] = []
         size = 0
-        for version in lacking:
+        for number, version in enumerate(lacking):
+            store.watch("reading entries", number, len(lacking), "groups")
             batch.append(version)
             size += sum(f.size for f in members[version.row] if _tells(version, f))
             if size >= _BATCH_BYTES:

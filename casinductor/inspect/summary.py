@@ -88,7 +88,8 @@ def summarize(store: Store, facts: Facts, cache: CacheId | None) -> Summary:
     else:
         found.caches = store.catalog.manifests.caches()
     born: list[tuple[int, int]] = []
-    for one in found.caches:
+    for number, one in enumerate(found.caches):
+        store.watch("reading caches", number, len(found.caches), "caches")
         view = look_at(store, facts, one, runs=_RUNS, fresh=cache is not None)
         found.leaves += _leaves(view, facts)
         found.graphs += [(str(one), row) for row in graph_rows(view)]

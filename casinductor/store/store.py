@@ -22,6 +22,7 @@ from casinductor.errors import (
     Untrusted,
 )
 from casinductor.store.backend import Backend, Listed
+from casinductor.store.backends.files import absence
 from casinductor.store.format import names
 from casinductor.store.format.declaration import FORMAT_VERSION, format_file, parse_format
 from casinductor.store.format.frame import Codec, split
@@ -31,10 +32,12 @@ from casinductor.store.format.ulid import is_younger_than
 from casinductor.store.index.catalog import Catalog
 from casinductor.store.index.manifests import UNVERIFIED, ManifestId
 from casinductor.store.index.places import Unusable
+from casinductor.store.lookup import caches_there
 from casinductor.store.marks import Marks
 from casinductor.store.parallel import map_parallel
 from casinductor.store.refreshed import Refreshed
 from casinductor.trust.policy import EVERYBODY, Trust
+from casinductor.util.watching import Watch, nobody
 
 #: How often a listing is repeated at most while manifests vanish under the reader's eyes.
 _LISTINGS = 64
@@ -63,12 +66,20 @@ class Store:
         self.catalog = catalog
         self.trust = trust
         self.marks = Marks(backend)
+        self.watch: Watch = nobody
         self._writable = False
+
+    def watched_by(self, watch: Watch) -> Store:
+        """This store, which tells ``watch`` how far long work on it is."""
+        self.watch = watch
+        return self
 
     def require_there(self) -> None:
         """For whoever only looks: raise :class:`StoreUnavailable` where there is no store."""
         if not self.backend.there:
-            raise StoreUnavailable(f"there is no store at {self.backend.url}: no such directory")
+            raise StoreUnavailable(
+                f"there is no store at {self.backend.url}: {absence(self.backend.url)}"
+            )
 
     def format_problem(self) -> str | None:
         """None if FORMAT is there and readable, else what is wrong with it.
@@ -192,6 +203,7 @@ class Store:
         order = sorted(unseen, key=lambda name: name.ulid)
         for start in range(0, len(order), _AT_ONCE):
             some = order[start : start + _AT_ONCE]
+            self.watch("reading manifests", start, len(order), "manifests")
             answers = map_parallel(ask, some, most)
             for name, answer in zip(some, answers, strict=True):
                 self._learn(name, unseen[name].size, answer, result)
@@ -267,12 +279,7 @@ class Store:
 
     def caches(self) -> list[CacheId]:
         """Every cache that has a manifest, in order of name."""
-        found = {
-            parsed[0]
-            for item in self.backend.list(f"{names.MANIFESTS}/", recursive=True)
-            if (parsed := names.parse_manifest(item.name))
-        }
-        return sorted(found)
+        return caches_there(self.backend)
 
     def packs(self) -> dict[str, int]:
         """Every pack's ULID and size in bytes."""

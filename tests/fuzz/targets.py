@@ -42,7 +42,8 @@ from casinductor.store.format.manifest import (
 from casinductor.store.format.manifest import decode as decode_manifest
 from casinductor.store.format.manifest import encode as encode_manifest
 from casinductor.store.format.names import CacheId
-from casinductor.store.format.pack import Blob, read_footer, write_packs
+from casinductor.store.format.pack import Blob, read_footer
+from casinductor.store.format.packing import write_packs
 from casinductor.store.write import journal
 from casinductor.store.write.draft import NewGroup
 from casinductor.store.write.journal import decode_record

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from casinductor.errors import Damaged
 from casinductor.store.backends.filesystem import FilesystemBackend
-from casinductor.store.format import pack as packs
+from casinductor.store.format import packing
 from casinductor.store.format.frame import Codec, blake3_digest, decompress
 from casinductor.store.format.names import pack as pack_name
-from casinductor.store.format.pack import BREAK, Blob, read_footer, write_packs
+from casinductor.store.format.pack import BREAK, Blob, read_footer
+from casinductor.store.format.packing import write_packs
 
 
 def blob(data: bytes) -> Blob:
@@ -56,8 +57,8 @@ def test_a_pack_alone_gives_back_every_blob(
 
 
 def test_large_packs_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packs, "PACK_BYTES", 300_000)
-    monkeypatch.setattr(packs, "GATHER_BYTES", 100_000)
+    monkeypatch.setattr(packing, "PACK_BYTES", 300_000)
+    monkeypatch.setattr(packing, "GATHER_BYTES", 100_000)
     backend = FilesystemBackend(tmp_path)
     source = random.Random(1)
     blobs = [blob(source.randbytes(20_000)) for _ in range(320)]

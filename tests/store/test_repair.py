@@ -178,7 +178,8 @@ def test_check_changes_nothing(fleet: Fleet, whole: dict[str, bytes]) -> None:
 
 def test_a_footer_that_lies_is_damage(fleet: Fleet, whole: dict[str, bytes]) -> None:
     from casinductor.store.backends.address import open_backend
-    from casinductor.store.format.pack import HEADER, _PackStream
+    from casinductor.store.format.pack import HEADER
+    from casinductor.store.format.packing import _PackStream
 
     backend = open_backend(str(fleet.store))
     (pack,) = fleet.files("*.pack")

@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 
 from casinductor.errors import ObjectMissing, StoreFull, StoreReadOnly, StoreUnavailable
+from casinductor.store.backends.unreachable import why_unreachable
 
 _CODE = re.compile(r"<Code>([^<]{1,80})</Code>")
 _STATUS = re.compile(r"status code: (\d{3}[^:\n]{0,40})")
+_ASKED = re.compile(r"(?:GET|HEAD|PUT|POST|DELETE) (https?://[^\s/]{1,300})")
 _FULL = ("507 ", "QuotaExceeded", "StorageFull", "InsufficientStorage", "EntityTooLarge")
 
 
@@ -22,7 +24,7 @@ def client_error(
     import obstore
 
     text = str(error)
-    sentence = f"{doing} {where} failed: {_short(text)}"
+    sentence = f"{doing} {where} failed: {_unanswered(text) or _short(text)}"
     if isinstance(error, FileNotFoundError) and "NoSuchBucket" not in text:
         return ObjectMissing(sentence)
     if any(sign in text for sign in _FULL):
@@ -32,7 +34,7 @@ def client_error(
         obstore.exceptions.UnauthenticatedError,
     )
     if writing and isinstance(error, refused):
-        return StoreReadOnly(sentence)
+        return StoreReadOnly(f"the store is read-only for these credentials: {sentence}")
     return StoreUnavailable(sentence)
 
 
@@ -41,6 +43,12 @@ def broken_off() -> tuple[type[Exception], ...]:
     import obstore
 
     return (obstore.exceptions.GenericError,)
+
+
+def _unanswered(text: str) -> str:
+    """Why a request got no answer at all, where the client does not say it."""
+    asked = _ASKED.search(text)
+    return why_unreachable(asked[1]) if asked and "error sending request" in text else ""
 
 
 def _short(text: str) -> str:

@@ -133,6 +133,19 @@ def _entry(folder: int, entry: os.DirEntry[str]) -> FolderEntry | None:
     return None
 
 
+def absence(root: str) -> str:
+    """Why there is no directory of this name."""
+    try:
+        os.stat(root)
+    except FileNotFoundError:
+        return "no such directory"
+    except PermissionError:
+        return f"uid {os.geteuid()} may not look there"
+    except OSError as error:
+        return error.strerror or str(error)
+    return "it is not a directory"
+
+
 def make_folders(folder: str, root: str, durable: bool) -> None:
     """Create ``folder`` below a ``root`` whose parent exists, with the rights that the nearest
     existing folder gives its group; if ``durable``, sync each new entry in its parent.

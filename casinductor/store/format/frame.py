@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import sys
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Any
 
@@ -20,6 +21,8 @@ from casinductor.errors import Damaged, StoreFormat
 HASH_BYTES = 32
 #: No frame may announce more; one is decompressed in memory as a whole.
 MAX_FRAME_BYTES = 64 << 20
+#: How much zstd compresses before it looks whether anybody still waits.
+_STEP_BYTES = 1 << 18
 #: Window of compacting zstd frames: 2**25 bytes, as long as such a frame.
 ZSTD_WINDOW_LOG = 25
 #: The largest window that a reader allows: docs/format.md, "Containers".
@@ -42,12 +45,16 @@ def blake3_digest(data: bytes | memoryview | bytearray) -> bytes:
     return blake3(data).digest()
 
 
-def compress(codec: Codec, data: bytes, level: int = 12) -> bytes:
-    """One frame; ``level`` is zstd's."""
+def compress(
+    codec: Codec, data: bytes, level: int = 12, stopped: Callable[[], bool] = lambda: False
+) -> bytes:
+    """One frame; ``level`` is zstd's. Once ``stopped`` is true nobody wants the result: what comes
+    back soon is no frame.
+    """
     if codec is Codec.LZ4:
         return bytes(lz4.block.compress(data, store_size=False))
     if codec is Codec.ZSTD:
-        return _zstd_compress(data, level)
+        return _zstd_compress(data, level, stopped)
     return data
 
 
@@ -120,15 +127,22 @@ def _zstd() -> Any:
     return zstd
 
 
-def _zstd_compress(data: bytes, level: int) -> bytes:
-    """One frame with long-distance matching."""
+def _zstd_compress(data: bytes, level: int, stopped: Callable[[], bool]) -> bytes:
+    """One frame with long-distance matching, in steps: a high level takes a minute for 32 MiB."""
     zstd = _zstd()
     options = {
         zstd.CompressionParameter.compression_level: level,
         zstd.CompressionParameter.window_log: ZSTD_WINDOW_LOG,
         zstd.CompressionParameter.enable_long_distance_matching: 1,
     }
-    return bytes(zstd.compress(data, options=options))
+    compressor = zstd.ZstdCompressor(options=options)
+    compressor.set_pledged_input_size(len(data))
+    view, parts = memoryview(data), []
+    for start in range(0, len(data), _STEP_BYTES):
+        if stopped():
+            return b""
+        parts.append(compressor.compress(view[start : start + _STEP_BYTES]))
+    return b"".join([*parts, compressor.flush()])
 
 
 def _zstd_decompress(data: bytes | memoryview, raw_bytes: int) -> bytes:

@@ -1,16 +1,14 @@
 """Packs: immutable files of compressed frames of blobs, with a footer that describes them.
 
-Invariant: a pack is written in one pass with bounded memory, and its footer alone (found from its
-last bytes) tells every blob's hash and place, so a store can be rebuilt from its packs.
-Format: ``docs/format.md``, "Packs".
+Invariant: a pack's footer alone (found from its last bytes) tells every blob's hash and place, so a
+store can be rebuilt from its packs; one that is not whole is damage. Format: ``docs/format.md``,
+"Packs".
 """
 
 from __future__ import annotations
 
 import struct
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -21,13 +19,9 @@ from casinductor.store.format.frame import (
     HASH_BYTES,
     MAX_FRAME_BYTES,
     Codec,
-    compress,
-    seal,
     unseal,
 )
 from casinductor.store.format.names import pack as pack_name
-from casinductor.store.format.ulid import new_ulid
-from casinductor.store.parallel import submit
 
 HEADER = b"CASIPACK" + struct.pack("<HHI", 1, 0, 0)
 FOOTER_MAGIC = b"CASIFOOT"
@@ -37,8 +31,6 @@ TRAILER_MAGIC = b"CASIEND\n"
 PACK_BYTES = 64 << 20  # a pack is cut once its frames fill so many
 #: Raw bytes of a frame: small for lz4 (a range to fetch), long for zstd (a window to match in).
 FRAME_BYTES = {Codec.LZ4: 1 << 20, Codec.ZSTD: 32 << 20, Codec.RAW: 1 << 20}
-#: Blobs are gathered over this many bytes and laid side by side with their likes.
-GATHER_BYTES = 8 << 20
 #: Longer runs of bytes are cut into blobs of this size, which bounds a restore's memory.
 MAX_BLOB_BYTES = 4 << 20
 #: The last bytes of a pack are asked for at once, as they often hold the whole footer.
@@ -97,133 +89,6 @@ class Footer(msgspec.Struct, gc=False):
 
 
 _DECODER = msgspec.msgpack.Decoder(Footer)  # built at import, as two threads must not
-
-
-class WrittenPack(NamedTuple):
-    """A published pack: its ULID, its size in bytes, its frames and blobs."""
-
-    ulid: str
-    size: int
-    frames: list[Frame]
-    spots: list[Spot]
-
-
-#: Given the hashes of the blobs in the last pack, the outline to put into its footer.
-Outliner = Callable[[list[bytes]], bytes]
-
-
-def write_packs(
-    backend: Backend,
-    blobs: Iterator[Blob],
-    codec: Codec,
-    level: int = 12,
-    outline: Outliner | None = None,
-) -> Iterator[WrittenPack]:
-    """Publish all blobs in packs of about :data:`PACK_BYTES`, in order of arrival by and large.
-
-    Memory: :data:`GATHER_BYTES` of blobs and two frames. Blobs are drawn while a pack is written,
-    so an error in ``blobs`` publishes nothing of that pack.
-    """
-    laid = side_by_side(blobs)
-    first = _next_blob(laid)
-    while first is not None:
-        ulid, stream = new_ulid(), _PackStream(codec, level)
-        size = backend.put(pack_name(ulid), stream.write(ulid, first, laid, outline))
-        yield WrittenPack(ulid, size, stream.frames, stream.spots)
-        first = stream.following
-
-
-def _next_blob(blobs: Iterator[Blob]) -> Blob | None:
-    return next((blob for blob in blobs if blob is not BREAK), None)
-
-
-def side_by_side(blobs: Iterable[Blob]) -> Iterator[Blob]:
-    """Reorder within :data:`GATHER_BYTES` so that blobs of one format and size are neighbours.
-
-    lz4 looks back 64 KiB only; kernels' PTX, cubins and JSON by turns hide their likeness from it
-    (measured: 13 % smaller on the corpus's UNet, ``docs/benchmarks.md``).
-    """
-    gathered: list[Blob] = []
-    size = 0
-    for blob in blobs:
-        if blob is not BREAK:
-            gathered.append(blob)
-            size += len(blob.data)
-        if size >= GATHER_BYTES or blob is BREAK:
-            yield from sorted(gathered, key=_likeness)
-            gathered, size = [], 0
-        if blob is BREAK:
-            yield blob
-    yield from sorted(gathered, key=_likeness)
-
-
-def _likeness(blob: Blob) -> tuple[bytes, int]:
-    return blob.data[:8], len(blob.data)
-
-
-class _PackStream:
-    """Writes one pack; a helper thread compresses a frame while the next one is filled."""
-
-    def __init__(self, codec: Codec, level: int) -> None:
-        self.codec = codec
-        self.level = level
-        self.frames: list[Frame] = []
-        self.spots: list[Spot] = []
-        self.following: Blob | None = None
-        self._offset = len(HEADER)
-
-    def write(
-        self, ulid: str, first: Blob, blobs: Iterator[Blob], outline: Outliner | None
-    ) -> Iterator[bytes]:
-        yield HEADER
-        with ThreadPoolExecutor(1, "casinductor-compress") as pool:
-            waiting: deque[tuple[int, Future[bytes]]] = deque()
-            for raw in self._raw_frames(first, blobs):
-                waiting.append((len(raw), submit(pool, compress, self.codec, raw, self.level)))
-                if len(waiting) > 1:
-                    yield self._stored(*waiting.popleft())
-            while waiting:
-                yield self._stored(*waiting.popleft())
-        self.following = _next_blob(blobs)
-        hashes = [spot.hash for spot in self.spots]
-        last = self.following is None
-        yield from self._end(ulid, hashes, outline(hashes) if outline and last else b"")
-
-    def _raw_frames(self, first: Blob, blobs: Iterator[Blob]) -> Iterator[bytes]:
-        """Fill frames until the blobs end or the pack is large enough."""
-        parts, size, index = [first.data], len(first.data), 0
-        self.spots.append(Spot(first.hash, 0, 0, size))
-        while self._offset < PACK_BYTES and (blob := next(blobs, None)) is not None:
-            if parts and (blob is BREAK or size + len(blob.data) > FRAME_BYTES[self.codec]):
-                yield b"".join(parts)
-                parts, size, index = [], 0, index + 1
-            if blob is BREAK:
-                continue
-            self.spots.append(Spot(blob.hash, index, size, len(blob.data)))
-            parts.append(blob.data)
-            size += len(blob.data)
-        if parts:
-            yield b"".join(parts)
-
-    def _stored(self, raw_bytes: int, pending: Future[bytes]) -> bytes:
-        stored = pending.result()
-        self.frames.append(Frame(self._offset, len(stored), raw_bytes, self.codec))
-        self._offset += len(stored)
-        return stored
-
-    def _end(self, ulid: str, hashes: list[bytes], outline: bytes) -> Iterator[bytes]:
-        footer = Footer(
-            ulid,
-            self.frames,
-            b"".join(hashes),
-            [spot.frame for spot in self.spots],
-            [spot.offset for spot in self.spots],
-            [spot.size for spot in self.spots],
-            outline,
-        )
-        sealed = seal(FOOTER_MAGIC, msgspec.msgpack.encode(footer))
-        yield sealed
-        yield TRAILER.pack(self._offset, len(sealed), TRAILER_MAGIC)
 
 
 def read_footer(backend: Backend, ulid: str, size: int) -> Footer:

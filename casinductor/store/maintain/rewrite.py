@@ -159,10 +159,13 @@ def _blobs(
 ) -> Iterator[Blob]:
     """All blobs in the order of a restore, read in batches of one frame; fills ``groups``."""
     indexes: dict[tuple[int, str], list[int]] = {}
+    done, total = 0, sum(file.size for version in living for file in members[version.row])
     for needed in (True, False):
         yield BREAK
         chosen = [(v, f) for v in living for f in members[v.row] if f.needed is needed]
         for batch in _batches(chosen):
+            store.watch("moving files", done, total, "B")
+            done += sum(file.size for _, file in batch)
             hashes = {tables[f.manifest].hash(i) for _, f in batch for i in f.blobs}
             absent = draft.absent(hashes)  # the others stay where they are, unread
             content = read_blobs(store.backend, store.catalog, absent, unusable)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -27,7 +26,6 @@ from casinductor.store.store import Store
 from casinductor.store.verify.schedule import VerificationLog
 
 #: Told the bytes read and the bytes to be read.
-Watch = Callable[[int, int], None]
 
 
 @dataclass
@@ -78,14 +76,13 @@ def check(
     data: float = 0.0,
     seconds: float | None = None,
     memory: VerificationLog | None = None,
-    watch: Watch | None = None,
 ) -> CheckReport:
     """Check the structure, and read packs that hold the share ``data`` (0 to 1) of all bytes.
 
     Those that were read longest ago come first; after ``seconds`` no further frame is read.
     Raises what the store raises when it fails to answer.
     """
-    return Inspection(store, memory or VerificationLog(None)).run(data, seconds, watch)
+    return Inspection(store, memory or VerificationLog(None)).run(data, seconds)
 
 
 class Inspection:
@@ -100,7 +97,7 @@ class Inspection:
         self.footers: dict[str, Footer] = {}
         self._users: dict[str, set[str]] = {}
 
-    def run(self, data: float, seconds: float | None, watch: Watch | None = None) -> CheckReport:
+    def run(self, data: float, seconds: float | None) -> CheckReport:
         start = time.perf_counter()
         self.store.require_there()
         self._format()
@@ -114,7 +111,7 @@ class Inspection:
         report.packs, report.condemned = len(self.there), len(condemned)
         report.unreferenced = len(self.there.keys() - named)
         self._orphans(self.there.keys() - named - condemned)
-        self._data(named, data, start + seconds if seconds is not None else None, watch)
+        self._data(named, data, start + seconds if seconds is not None else None)
         self.memory.forget_others(set(self.there))
         report.seconds = time.perf_counter() - start
         return report
@@ -141,7 +138,9 @@ class Inspection:
 
     def _packs(self, named: set[str]) -> None:
         sizes = self.store.catalog.packs.sizes()
-        for ulid in sorted(named | self.there.keys()):
+        every = sorted(named | self.there.keys())
+        for number, ulid in enumerate(every):
+            self.store.watch("looking at packs", number, len(every), "packs")
             try:
                 self._pack(ulid, sizes.get(ulid))
             except ObjectMissing:
@@ -195,9 +194,7 @@ class Inspection:
                 users = self._users.get(mark.ulid, set())
                 self._add("mark", names.pack(mark.ulid), what, users, mark.offset)
 
-    def _data(
-        self, named: set[str], share: float, until: float | None, watch: Watch | None
-    ) -> None:
+    def _data(self, named: set[str], share: float, until: float | None) -> None:
         readable = named & self.footers.keys()
         wanted = share * sum(self.there[ulid] for ulid in readable)
         done = 0
@@ -207,8 +204,7 @@ class Inspection:
             if not self._read(ulid, until):
                 return
             done += self.there[ulid]
-            if watch is not None:
-                watch(done, int(wanted))
+            self.store.watch("reading packs", done, max(done, int(wanted)), "B")
 
     def _read(self, ulid: str, until: float | None) -> bool:
         """Verify every blob of a pack; False if the time was up before the end."""

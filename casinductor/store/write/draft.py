@@ -27,7 +27,8 @@ from casinductor.store.format.manifest import (
 )
 from casinductor.store.format.names import CacheId
 from casinductor.store.format.outline import Indexer
-from casinductor.store.format.pack import Blob, WrittenPack
+from casinductor.store.format.pack import Blob
+from casinductor.store.format.packing import WrittenPack
 from casinductor.store.format.ulid import new_ulid
 from casinductor.store.index.places import FrameRef, Located, Placed, Unusable
 from casinductor.store.store import Store

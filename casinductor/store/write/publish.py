@@ -16,7 +16,8 @@ from casinductor.store.format import names
 from casinductor.store.format.frame import Codec
 from casinductor.store.format.manifest import Manifest
 from casinductor.store.format.names import CacheId
-from casinductor.store.format.pack import Blob, WrittenPack, write_packs
+from casinductor.store.format.pack import Blob
+from casinductor.store.format.packing import WrittenPack, write_packs
 from casinductor.store.parallel import map_parallel
 from casinductor.store.store import Store
 from casinductor.store.write.draft import Draft, NewGroup
