@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +206,37 @@ def test_every_setting_is_documented() -> None:
         assert f"`CASINDUCTOR_{name}`" in text, name
 
 
+#: Shows a bar at once, however quick the work is.
+_IMPATIENT = """
+from casinductor.cli import bar, main
+bar.PATIENCE = -1
+main.main()
+"""
+
+
+def test_ctrl_c_stops_a_compaction_whole(run: Any, fleet: Fleet) -> None:
+    made = Tree(fleet.folder / "made").model("ab")
+    words = b" ".join(b"%x" % (n * 2654435761 % 2**32) for n in range(3_000_000))
+    (made.root / "zz").mkdir()
+    name = "f" + "a" * 51
+    (made.root / "fxgraph/aa" / name).mkdir(parents=True)
+    for number in range(8):
+        part = words[number << 21 : (number + 1) << 21]
+        (made.root / "fxgraph/aa" / name / f"{number:064x}").write_bytes(part)
+    assert run("push", "m", "--from", made.root).returncode == 0
+    before = {path: path.read_bytes() for path in fleet.files("*.manifest")}
+    arguments = ["--store", str(fleet.store), "--gpu", "H100", "compact", "m", "--level", "19"]
+    process = subprocess.Popen([sys.executable, "-m", "casinductor", *arguments])
+    while not fleet.files("*.pack.*") and not list(fleet.store.rglob("*tmp*")):
+        if process.poll() is not None:
+            pytest.fail("the compaction was over before it could be stopped")
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130
+    assert {path: path.read_bytes() for path in fleet.files("*.manifest")} == before
+    assert run("check", "--data", "all").returncode == 0
+
+
 def test_a_bar_is_shown_on_a_terminal_only(fleet: Fleet) -> None:
     """A pseudo-terminal as standard error sees the bar; a pipe does not."""
     import pty
@@ -213,7 +246,7 @@ def test_a_bar_is_shown_on_a_terminal_only(fleet: Fleet) -> None:
     arguments = ["--store", str(fleet.store), "push", "m", "--from", str(made.root)]
     leader, follower = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "casinductor", *arguments],
+        [sys.executable, "-c", _IMPATIENT, *arguments],
         stdout=subprocess.PIPE,
         stderr=follower,
         env=environment,

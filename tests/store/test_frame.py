@@ -72,3 +72,14 @@ def test_a_later_version_is_told_apart_from_damage() -> None:
 def test_an_unknown_codec() -> None:
     with pytest.raises(StoreFormat, match="codec 9"):
         decompress(9, b"x", 1)
+
+
+def test_compression_that_nobody_waits_for_stops() -> None:
+    asked = []
+
+    def stopped() -> bool:
+        asked.append(True)
+        return len(asked) > 2
+
+    compress(Codec.ZSTD, bytes(16 << 20), 3, stopped)
+    assert len(asked) == 3
