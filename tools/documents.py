@@ -26,6 +26,7 @@ from casinductor.reports.transfer import RestoreReport, SyncReport
 from casinductor.reports.warmup import Happened, WarmupReport
 from casinductor.store.maintain.collect import CollectReport
 from casinductor.store.maintain.compact import CompactReport
+from casinductor.store.maintain.copying import CopyReport
 from casinductor.store.maintain.hiding import HideReport
 from casinductor.store.maintain.removal import RemovalReport
 from casinductor.store.maintain.resign import ResignReport
@@ -111,6 +112,7 @@ DOCUMENTS: dict[str, Document] = {
     "doctor": Document(Checkup, rows=True),
     "report": Document(Report),
     "catalog": Document(Exported),
+    "copy": Document(CopyReport, rows=True),
     "gc": Document(CollectReport),
     "compact": Document(CompactReport),
     "rm": Document(RemovalReport),

@@ -27,7 +27,7 @@ SECTIONS = {
     "Share": ("push", "pull", "run", "watch", "assert-warm", "demo"),
     "See what there is": ("ls", "stats", "runs", "inspect", "kernels", "show", "diff"),
     "Find out why": ("explain", "doctor", "report", "catalog"),
-    "Keep in order": ("gc", "compact", "rm", "undelete", "check", "repair"),
+    "Keep in order": ("copy", "gc", "compact", "rm", "undelete", "check", "repair"),
     "Trust": ("key", "trust", "resign", "hide", "unhide"),
 }
 _COMMANDS = tuple(name for names in SECTIONS.values() for name in names)

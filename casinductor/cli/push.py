@@ -57,6 +57,7 @@ def command(
       casinductor push vllm/llama --family vllm
     """
     from casinductor.errors import LocalDirectory, NothingDone, Untrusted
+    from casinductor.store.backends.writing import writable
 
     target = options.cache(cache, source, python, families)
     folders = [root for _, root in target.directories.published(loaded=False)]
@@ -67,7 +68,7 @@ def command(
             "this Python has no torch, and artifacts demand the torch that made them: name its "
             "interpreter with --python"
         )
-    with options.bar(target, "publishing"):
+    with writable(target.settings.store), options.bar(target, "publishing"):
         report = target.sync(deadline, keep_equivalent=keep_equivalent)
     options.emit(report.as_dict(), [report.summary()])
     if report.withheld:

@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from casinductor.errors import InvalidName, Unsupported
 from casinductor.store.backend import Backend
+from casinductor.store.backends.bundle import is_bundle, open_bundle
 from casinductor.store.backends.filesystem import FilesystemBackend
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ OPTIONS = {
     "az": {"account", "endpoint", "anonymous"},
 }
 _ALIASES = {"s3a": "s3", "gcs": "gs", "azure": "az"}
+#: Sealed stores that this process has opened for writing, by path.
+PREPARED: dict[str, Backend] = {}
 #: Without a deadline a request may take so long, in seconds.
 _PATIENCE = 300.0
 _CONNECT_SECONDS = 5.0
@@ -46,12 +49,18 @@ def open_backend(address: str, seconds: float | None = None) -> Backend:
     scheme, separator, rest = address.partition("://")
     if separator and scheme != "file":
         return _open_objects(address, _ALIASES.get(scheme.lower(), scheme.lower()), seconds)
-    path = Path(rest if separator else address).expanduser()
+    path = absolute(rest if separator else address)
+    if is_bundle(str(path)):
+        return PREPARED.get(str(path)) or open_bundle(path)
+    return FilesystemBackend(path)
+
+
+def absolute(address: str) -> Path:
+    """The path that an address is. Raises :class:`InvalidName`."""
+    path = Path(address).expanduser()
     if not str(path).strip() or "\0" in str(path):
         raise InvalidName(f"the store address {address!r} is not a directory")
-    if not path.is_absolute():
-        path = Path.cwd() / path
-    return FilesystemBackend(path)
+    return path if path.is_absolute() else Path.cwd() / path
 
 
 def _open_objects(address: str, scheme: str, seconds: float | None) -> Backend:

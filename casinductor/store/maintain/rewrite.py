@@ -126,7 +126,7 @@ def _publish(store: Store, cache: CacheId, result: Rewritten, terms: Terms) -> P
     draft = Draft(store, cache.gpu, terms.barred)
     draft.lendable = terms.lendable if terms.lend else store.catalog.packs.compact_of_others(cache)
     groups: list[NewGroup] = []
-    blobs = _blobs(store, living, members, tables, draft, terms.unreadable, groups)
+    blobs = blobs_of(store, living, members, tables, draft, terms.unreadable, groups)
     root, producer = _producer(store, cache)
     source = Source(
         blobs,
@@ -148,7 +148,7 @@ def _living(found: Iterator[Version]) -> list[Version]:
     return sorted((winner(those) for those in rivals.values()), key=lambda v: (v.rank, v.id))
 
 
-def _blobs(
+def blobs_of(
     store: Store,
     living: list[Version],
     members: dict[int, list[File]],

@@ -1,0 +1,100 @@
+"""``casinductor copy``: caches from one store to another, or into a bundle and out of it.
+
+Invariant: only what the destination lacks is moved; a copy that is killed goes on at the next one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+import click
+
+from casinductor.cli.command import Command, command_options
+from casinductor.cli.options import Options
+from casinductor.util.human import counted, size
+
+if TYPE_CHECKING:
+    from casinductor.store.format.names import CacheId
+    from casinductor.store.maintain.copying import CopyReport
+    from casinductor.store.store import Store
+
+
+@click.command(cls=Command)
+@click.argument("source")
+@click.argument("target", metavar="DEST")
+@click.argument("caches", nargs=-1, metavar="[CACHE]...")
+@click.option(
+    "--level",
+    type=click.IntRange(1, 19),
+    help="Compress what is written with zstd (default: 12 into a bundle, lz4 else).",
+)
+@command_options
+def command(
+    options: Options, source: str, target: str, caches: tuple[str, ...], level: int | None
+) -> None:
+    """Copy caches from the store SOURCE to the store DEST.
+
+    Each is a directory, a URL, or a bundle: a file FILE.casi. CACHE may be a pattern; without one
+    all caches are copied.
+
+    \b
+    Examples:
+      casinductor copy s3://here/caches s3://there/caches 'H100/prod-*'
+      casinductor copy /data/inductor-caches bert.casi H100/bert/v1
+      casinductor copy bert.casi /mnt/inductor-caches
+    """
+    from casinductor.errors import Damaged
+    from casinductor.store.backends.bundle import is_bundle
+    from casinductor.store.backends.writing import writable
+    from casinductor.store.format.frame import Codec
+    from casinductor.store.maintain.copying import copy_cache
+
+    given = options.settings()
+    there, here = (replace(given, store=address) for address in (source, target))
+    packed = level is not None or is_bundle(target)
+    codec = Codec.ZSTD if packed else Codec.LZ4
+
+    def work(origin: Store) -> list[CopyReport]:
+        origin.require_there()
+        chosen = _chosen(origin, caches, given.gpu_type or options.gpu_type())
+        return options.on_store(
+            here,
+            lambda store: [copy_cache(origin, store, c, codec, level or 12) for c in chosen],
+        )
+
+    with writable(target):
+        reports = options.on_store(there, work)
+    options.emit([report.as_dict() for report in reports], [_line(r) for r in reports])
+    lost = sum(len(report.lost) for report in reports)
+    if lost:
+        raise Damaged(
+            f"{counted(lost, 'group')} of {source} cannot be read and stayed behind; run "
+            "casinductor repair there"
+        )
+
+
+def _chosen(origin: Store, named: tuple[str, ...], gpu: str) -> list[CacheId]:
+    """The caches of these names and patterns, all for none."""
+    from casinductor.store.lookup import find_cache
+
+    if not named:
+        return origin.caches()
+    found: dict[CacheId, None] = {}
+    for name in named:
+        if any(sign in name for sign in "*?["):
+            found |= dict.fromkeys(c for c in origin.caches() if fnmatchcase(str(c), name))
+        else:
+            found[find_cache(origin.backend, name, gpu)] = None
+    return list(found)
+
+
+def _line(report: CopyReport) -> str:
+    if not report.groups:
+        return f"{report.cache}: all {counted(report.groups_there, 'group')} there already"
+    return (
+        f"{report.cache}: {counted(report.groups, 'group')}, {counted(report.files, 'file')}, "
+        f"{size(report.bytes)} copied as {size(report.bytes_written)} ({report.seconds:.2f} s); "
+        f"{counted(report.groups_there, 'group')} there already"
+    )
