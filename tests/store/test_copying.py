@@ -141,6 +141,7 @@ def test_collectors_on_both_sides_lose_nothing(two: Fleet, monkeypatch: pytest.M
     monkeypatch.setattr(publish, "_write_packs", greedy)
     copied(two, str(two.folder / "other"))
     monkeypatch.undo()
+    with_fresh_store(target, lambda s: collect(s, apply=True, min_age_seconds=0, grace=0))
     assert restored(two, str(two.folder / "other"), "there") == expected
     assert with_fresh_store(target, lambda s: check(s, data=1.0)).problems == []
 
