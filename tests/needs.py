@@ -59,6 +59,9 @@ NEEDS = {
         Need("libfuse", "libfuse2", "filesystems that lack operations"),
         Need("fusermount3", "fuse3", "mounts by rclone and JuiceFS"),
         Need("ssh-keygen", "openssh-client", "keys in OpenSSH's form"),
+        Need("docker-registry", "docker-registry", "a real OCI registry"),
+        Need("skopeo", "skopeo", "copies between registries"),
+        Need("umoci", "umoci", "unpacks images"),
         Need("npm", "npm", "brings Azurite, Azure's emulator"),
     )
 }

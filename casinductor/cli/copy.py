@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option(
     "--level",
     type=click.IntRange(1, 19),
-    help="Compress what is written with zstd (default: 12 into a bundle, lz4 else).",
+    help="Compress what is written with zstd (default: 12 into a bundle or registry).",
 )
 @command_options
 def command(
@@ -36,24 +36,26 @@ def command(
 ) -> None:
     """Copy caches from the store SOURCE to the store DEST.
 
-    Each is a directory, a URL, or a bundle: a file FILE.casi. CACHE may be a pattern; without one
-    all caches are copied.
+    Each is a directory, a URL, a bundle (a file FILE.casi) or a tag in a registry
+    (oci://registry/repository:tag). CACHE may be a pattern; without one all caches are copied.
 
     \b
     Examples:
       casinductor copy s3://here/caches s3://there/caches 'H100/prod-*'
       casinductor copy /data/inductor-caches bert.casi H100/bert/v1
       casinductor copy bert.casi /mnt/inductor-caches
+      casinductor copy /data/inductor-caches oci://registry.example/ml/bert:v1 H100/bert/v1
     """
     from casinductor.errors import Damaged
-    from casinductor.store.backends.bundle import is_bundle
+    from casinductor.settings import default_state_dir
+    from casinductor.store.backends.address import is_bundle
     from casinductor.store.backends.writing import writable
     from casinductor.store.format.frame import Codec
     from casinductor.store.maintain.copying import copy_cache
 
     given = options.settings()
     there, here = (replace(given, store=address) for address in (source, target))
-    packed = level is not None or is_bundle(target)
+    packed = level is not None or is_bundle(target) or target.startswith("oci://")
     codec = Codec.ZSTD if packed else Codec.LZ4
 
     def work(origin: Store) -> list[CopyReport]:
@@ -64,7 +66,7 @@ def command(
             lambda store: [copy_cache(origin, store, c, codec, level or 12) for c in chosen],
         )
 
-    with writable(target):
+    with writable(target, given.state_dir or default_state_dir()):
         reports = options.on_store(there, work)
     options.emit([report.as_dict() for report in reports], [_line(r) for r in reports])
     lost = sum(len(report.lost) for report in reports)

@@ -57,6 +57,7 @@ def command(
       casinductor push vllm/llama --family vllm
     """
     from casinductor.errors import LocalDirectory, NothingDone, Untrusted
+    from casinductor.settings import default_state_dir
     from casinductor.store.backends.writing import writable
 
     target = options.cache(cache, source, python, families)
@@ -68,7 +69,10 @@ def command(
             "this Python has no torch, and artifacts demand the torch that made them: name its "
             "interpreter with --python"
         )
-    with writable(target.settings.store), options.bar(target, "publishing"):
+    with (
+        writable(target.settings.store, target.settings.state_dir or default_state_dir()),
+        options.bar(target, "publishing"),
+    ):
         report = target.sync(deadline, keep_equivalent=keep_equivalent)
     options.emit(report.as_dict(), [report.summary()])
     if report.withheld:

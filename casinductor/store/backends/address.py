@@ -16,7 +16,6 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from casinductor.errors import InvalidName, Unsupported
 from casinductor.store.backend import Backend
-from casinductor.store.backends.bundle import is_bundle, open_bundle
 from casinductor.store.backends.filesystem import FilesystemBackend
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ OPTIONS = {
     "az": {"account", "endpoint", "anonymous"},
 }
 _ALIASES = {"s3a": "s3", "gcs": "gs", "azure": "az"}
+BUNDLE_SUFFIX = ".casi"
 #: Sealed stores that this process has opened for writing, by path.
 PREPARED: dict[str, Backend] = {}
 #: Without a deadline a request may take so long, in seconds.
@@ -47,12 +47,23 @@ def open_backend(address: str, seconds: float | None = None) -> Backend:
     scheme or credentials that nothing here can use.
     """
     scheme, separator, rest = address.partition("://")
+    if scheme == "oci" and separator:
+        from casinductor.store.backends.registry import open_image
+
+        return PREPARED.get(address) or open_image(address)
     if separator and scheme != "file":
         return _open_objects(address, _ALIASES.get(scheme.lower(), scheme.lower()), seconds)
     path = absolute(rest if separator else address)
     if is_bundle(str(path)):
+        from casinductor.store.backends.bundle import open_bundle
+
         return PREPARED.get(str(path)) or open_bundle(path)
     return FilesystemBackend(path)
+
+
+def is_bundle(address: str) -> bool:
+    """Whether an address means a bundle: a file's name that ends so, and no directory."""
+    return address.endswith(BUNDLE_SUFFIX) and not os.path.isdir(address)
 
 
 def absolute(address: str) -> Path:
@@ -65,7 +76,7 @@ def absolute(address: str) -> Path:
 
 def _open_objects(address: str, scheme: str, seconds: float | None) -> Backend:
     if scheme not in OPTIONS:
-        known = ", ".join(f"{name}://" for name in OPTIONS)
+        known = ", ".join(f"{name}://" for name in (*OPTIONS, "oci"))
         raise Unsupported(f"the store {address} is neither a directory nor one of {known}")
     bucket, prefix, options = _parse(address, scheme)
     url = f"{scheme}://{bucket}" + (f"/{prefix}" if prefix else "")

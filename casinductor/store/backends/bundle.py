@@ -18,16 +18,10 @@ from casinductor.store.backends.files import close_read, open_regular, read_rang
 from casinductor.store.backends.filesystem import FilesystemBackend
 from casinductor.store.backends.sealed import OpenedBackend, SealedBackend, is_content
 
-SUFFIX = ".casi"
 #: All members have this moment, as a bundle says nothing about when it was made.
 _MOMENT = (1980, 1, 1, 0, 0, 0)
 _PIECE = 8 << 20
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
-
-
-def is_bundle(address: str) -> bool:
-    """Whether an address means a bundle: a file's name that ends so, and no directory."""
-    return address.endswith(SUFFIX) and not os.path.isdir(address)
 
 
 def open_bundle(path: Path) -> SealedBackend:
