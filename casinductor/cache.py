@@ -34,6 +34,7 @@ from casinductor.store.backend import Backend
 from casinductor.store.format.names import CacheId
 from casinductor.store.opening import with_store
 from casinductor.store.store import Store
+from casinductor.telemetry import told
 from casinductor.util.roots import Roots
 from casinductor.util.voice import warn
 from casinductor.worker.lock import directory_lock
@@ -72,31 +73,32 @@ class Cache(Block):
         self._announced: frozenset[str] = frozenset()
         self.progress: Progress = no_progress
 
+    @told("restore")
     def restore(
         self, mode: RestoreMode | None = None, seconds: float | None = None
     ) -> RestoreReport:
         """Materialize what this worker needs and its local directory lacks.
 
-        Several processes of one machine may call it at once: one does the work, the others find it
-        done. Raises :class:`CasinductorError` kinds; :class:`DeadlineExceeded` after ``seconds``
-        (default: the settings' ``restore_deadline``).
+        Of several processes of one machine one does the work. Raises :class:`CasinductorError`
+        kinds; :class:`DeadlineExceeded` after ``seconds`` (default: ``restore_deadline``).
         """
         start, self._opened = perf_counter(), time.time()
         limit = self.settings.restore_deadline if seconds is None else seconds
         deadline = Deadline(limit, f"restoring {self.id} from {self.settings.store}")
         wanted = mode or self.settings.restore
         try:
-            told = self.directories.require()
+            notes = self.directories.require()
             restored = bounded(lambda until: self._restore_by(until, wanted), deadline)
         except Exception as error:
             BREAKER.note(self.settings.store, error, deadline)
             self._take_snapshot(Restored(RestoreReport(str(self.id))))
             raise
-        restored.report.notes += told
+        restored.report.notes += notes
         self._take_snapshot(restored)
         restored.report.seconds = perf_counter() - start
         return restored.report
 
+    @told("sync")
     def sync(self, seconds: float | None = None, *, keep_equivalent: bool = False) -> SyncReport:
         """Publish what the local directory has and the cache lacks.
 
@@ -185,9 +187,7 @@ class Cache(Block):
         return moved
 
     def warmup(self) -> WarmupReport | None:
-        """What happened in the local directory and in torch since the last restore or sync; None
-        without one, or where the directory cannot be read.
-        """
+        """What happened since the last restore or sync; None without one."""
         return self._report(self._walk())
 
     def _report(self, found: Walk | None) -> WarmupReport | None:

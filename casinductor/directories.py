@@ -25,6 +25,7 @@ class Directories:
         self.roots: Roots = choice.roots(os.path.abspath(settings.local_dir), os.environ)
         self._trusting = settings.trust_local
         self._named = bool(settings.families)
+        self._limit = settings.local_bytes
 
     def unusable(self) -> str | None:
         """Why torch's directory cannot be used, None if it can; it is created if need be."""
@@ -36,7 +37,14 @@ class Directories:
         """
         if reason := self.unusable():
             raise LocalDirectory(f"cannot use the local directory {self.roots.main}: {reason}")
-        return self._leave_out_exposed()
+        return self._leave_out_exposed() + (self._pruned() if self._limit else [])
+
+    def _pruned(self) -> list[str]:
+        """Keep torch's directory below its size; a sentence where something went or would have."""
+        from casinductor.pruning import prune  # only where a size is set
+
+        report = prune(self.roots.main, self._limit)
+        return [report.summary()] if report.groups_removed or report.groups_in_use else []
 
     def _leave_out_exposed(self) -> list[str]:
         told = []

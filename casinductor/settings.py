@@ -101,6 +101,8 @@ class Settings:
     """
     node_bytes: int = DEFAULT_NODE_BYTES
     """The size in bytes that the host cache is kept below."""
+    local_bytes: int = 0
+    """The size in bytes that a restore prunes the local directory to; 0: never."""
     signing_key: str | None = field(default=None, repr=False)
     """What manifests are signed with: a file, the key itself, or a key service's address."""
     trusted_keys: str | None = None
@@ -213,6 +215,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "WARMUPS": ("warmups", units.switch),
     "NODE_DIR": ("node_dir", _path),
     "NODE_BYTES": ("node_bytes", units.size),
+    "LOCAL_BYTES": ("local_bytes", units.size),
     "COMPACT_AFTER": ("compact_after", _count),
     "LIVE": ("live", units.seconds),
     "WAIT": ("wait", units.seconds),

@@ -22,7 +22,7 @@ from tools.documents import DOCUMENTS, schema
 from tools.published import DOCS, man_pages, schemas
 
 #: Their documents are printed as events, by the tests of the commands themselves.
-EVENTS = {"run", "watch"}
+EVENTS = {"run", "watch", "metrics"}
 
 
 def check(name: str, document: Any) -> None:
@@ -76,13 +76,14 @@ READING = (
     ("gc", "gc"),
     ("check", "check --data all"),
     ("trust", "trust"),
+    ("copy", "copy {store} {store}.copy"),
 )
 
 
 def test_commands_that_read(store: Fleet, run: Command) -> None:
     note(store, CacheId("H100", "model/v1"), warmup("H100/model/v1"))
     for name, words in READING:
-        document = run(*words.split())
+        document = run(*words.format(store=store.store).split())
         check(name, document)
         if DOCUMENTS[name].rows:
             assert document, words

@@ -20,7 +20,7 @@ _INTRODUCTION = """# The Python API
 Made from the docstrings by `make published`. Everything here is typed (`py.typed`). Importing
 `casinductor` imports neither torch nor anything heavy. Bytes are bytes, durations seconds, names
 that end in `_ms` Unix milliseconds. Every report has `as_dict()`, whose JSON is what the command
-line prints with `--json` ([schemas](schema)), and `summary()`, a line for people.
+line prints with `--json` (schemas in `docs/schema`), and `summary()`, a line for people.
 
 ```python
 from casinductor import Cache, Settings

@@ -13,6 +13,7 @@ import msgspec
 
 from casinductor.cli.hide import HiddenLine
 from casinductor.cli.key import KeyLine
+from casinductor.inductor.interpreter import Interpreter
 from casinductor.inspect.accounts import Account
 from casinductor.inspect.causes import Cause
 from casinductor.inspect.checkup import Checkup
@@ -22,6 +23,7 @@ from casinductor.inspect.export import Exported
 from casinductor.inspect.runs import RunLine, Tally
 from casinductor.inspect.show import Shown
 from casinductor.inspect.tables import GraphRow, KernelRow
+from casinductor.pruning import PruneReport
 from casinductor.reports.transfer import RestoreReport, SyncReport
 from casinductor.reports.warmup import Happened, WarmupReport
 from casinductor.store.maintain.collect import CollectReport
@@ -97,6 +99,7 @@ class Failure:
 DOCUMENTS: dict[str, Document] = {
     "push": Document(SyncReport),
     "pull": Document(RestoreReport),
+    "worker": Document(Interpreter),
     "assert-warm": Document(WarmupReport, more={"record": str, "compiled": list[str]}),
     "demo": Document(DemoWorker, rows=True),
     "ls": Document(CacheLine, rows=True),
@@ -113,6 +116,7 @@ DOCUMENTS: dict[str, Document] = {
     "report": Document(Report),
     "catalog": Document(Exported),
     "copy": Document(CopyReport, rows=True),
+    "prune": Document(PruneReport),
     "gc": Document(CollectReport),
     "compact": Document(CompactReport),
     "rm": Document(RemovalReport),

@@ -1,9 +1,12 @@
 """``casinductor check``: does the store hold what its manifests say?
 
-Invariant: nothing in the store is changed; the exit status is 4 if anything is wrong.
+Invariant: nothing in the store is changed, but for a note by request; the exit status is 4 if
+anything is wrong.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +14,10 @@ from casinductor.cli.command import Command, command_options
 from casinductor.cli.options import Options
 from casinductor.cli.units import Duration, Share
 from casinductor.util.human import counted, size
+
+if TYPE_CHECKING:
+    from casinductor.store.store import Store
+    from casinductor.store.verify.check import CheckReport
 
 
 @click.command(cls=Command)
@@ -23,8 +30,9 @@ from casinductor.util.human import counted, size
     "all where only a time is given); those read longest ago come first.",
 )
 @click.option("--for", "seconds", type=Duration(), help="Stop after this long, e.g. 60s.")
+@click.option("--note", is_flag=True, help="Leave a note of the result in the store, for metrics.")
 @command_options
-def command(options: Options, data: float | None, seconds: float | None) -> None:
+def command(options: Options, data: float | None, seconds: float | None, note: bool) -> None:
     """Check manifests, packs and marks, and with --data every byte.
 
     \b
@@ -36,15 +44,19 @@ def command(options: Options, data: float | None, seconds: float | None) -> None
     from casinductor.errors import Damaged
     from casinductor.store.verify.check import check
     from casinductor.store.verify.schedule import verification_log
+    from casinductor.store.write.chores import note_chore
 
     settings = options.settings()
     share = data if data is not None else (1.0 if seconds is not None else 0.0)
     with verification_log(settings) as memory:
-        report = options.on_store(
-            settings,
-            lambda store: check(store, data=share, seconds=seconds, memory=memory),
-            fresh=True,
-        )
+
+        def work(store: Store) -> CheckReport:
+            found = check(store, data=share, seconds=seconds, memory=memory)
+            if note:
+                note_chore(store.backend, "check", found.seconds, len(found.problems))
+            return found
+
+        report = options.on_store(settings, work, fresh=True)
     lines = [problem.sentence() for problem in report.problems]
     lines.append(
         f"{report.manifests:,} manifests and {report.packs:,} packs with {report.blobs:,} blobs "

@@ -54,7 +54,8 @@ def global_options(function: Function) -> Function:
 python_option = click.option(
     "--python",
     metavar="PYTHON",
-    help="The interpreter whose torch this is about (default: this one).",
+    help="The interpreter whose torch this is about (default: this one), or its description by "
+    "casinductor worker (*.json).",
 )
 family_option = click.option(
     "--family",

@@ -5,12 +5,18 @@ Invariant: without ``--apply`` nothing is changed, and what is shown is what it 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from casinductor.cli.command import Command, command_options, grace_option
 from casinductor.cli.options import Options
 from casinductor.cli.units import Duration, Share, Size
 from casinductor.util.human import size
+
+if TYPE_CHECKING:
+    from casinductor.store.maintain.collect import CollectReport
+    from casinductor.store.store import Store
 
 
 @click.command(cls=Command)
@@ -53,11 +59,12 @@ def command(
     from casinductor.errors import Damaged
     from casinductor.store.maintain.collect import collect
     from casinductor.store.maintain.retention import Policy
+    from casinductor.store.write.chores import note_chore
 
     policy = Policy(keep_within, keep_last, max_bytes, keep)
-    report = options.on_store(
-        options.settings(),
-        lambda store: collect(
+
+    def work(store: Store) -> CollectReport:
+        found = collect(
             store,
             policy,
             apply=apply,
@@ -65,7 +72,14 @@ def command(
             min_age_seconds=spare,
             grace=grace,
             wait=options.wait,
-        ),
+        )
+        if apply:
+            note_chore(store.backend, "gc", found.seconds, len(found.problems))
+        return found
+
+    report = options.on_store(
+        options.settings(),
+        work,
         fresh=True,
     )
     lines = [

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 #: The commands as ``--help`` shows them, by what one is about to do.
 SECTIONS = {
-    "Share": ("push", "pull", "run", "watch", "assert-warm", "demo"),
+    "Share": ("push", "pull", "run", "watch", "worker", "assert-warm", "demo"),
     "See what there is": ("ls", "stats", "runs", "inspect", "kernels", "show", "diff"),
-    "Find out why": ("explain", "doctor", "report", "catalog"),
-    "Keep in order": ("copy", "gc", "compact", "rm", "undelete", "check", "repair"),
+    "Find out why": ("explain", "doctor", "report", "catalog", "metrics"),
+    "Keep in order": ("copy", "prune", "gc", "compact", "rm", "undelete", "check", "repair"),
     "Trust": ("key", "trust", "resign", "hide", "unhide"),
 }
 _COMMANDS = tuple(name for names in SECTIONS.values() for name in names)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from casinductor.settings import Settings
     from casinductor.store.store import Store
 
+_NO_GPU = (None, "CPU")
 Function = Callable[..., Any]
 T = TypeVar("T")
 
@@ -105,8 +106,10 @@ class Options:
         from casinductor.inductor.interpreter import fingerprint_of
         from casinductor.store.lookup import own_key
 
-        worker = fingerprint_of(python) if python else None
         settings = self.settings(local_dir, families)
+        worker = fingerprint_of(python) if python else None
+        if worker is not None and worker.device == "none" and settings.gpu_type not in _NO_GPU:
+            worker = replace(worker, device="unsure")  # a container that shows none, beside one
         found = Cache(key, settings=settings, worker=worker)
         own = own_key(key, found.id.gpu)
         return found if own == key else Cache(own, settings=settings, worker=worker)

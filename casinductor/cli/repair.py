@@ -5,12 +5,18 @@ Invariant: what is given up was read in vain by this very run; nothing whole is 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from casinductor.cli.command import Command, command_options, grace_option
 from casinductor.cli.options import Options
 from casinductor.cli.units import Share
 from casinductor.util.human import counted
+
+if TYPE_CHECKING:
+    from casinductor.store.store import Store
+    from casinductor.store.verify.repair import RepairReport
 
 
 @click.command(cls=Command)
@@ -34,21 +40,24 @@ def command(options: Options, data: float, from_packs: bool, grace: float | None
     """
     from casinductor.store.verify.repair import repair
     from casinductor.store.verify.schedule import verification_log
+    from casinductor.store.write.chores import note_chore
 
     settings = options.settings()
     with verification_log(settings) as memory:
-        report = options.on_store(
-            settings,
-            lambda store: repair(
+
+        def work(store: Store) -> RepairReport:
+            found = repair(
                 store,
                 data=data,
                 from_packs=from_packs,
                 memory=memory,
                 grace=grace,
                 wait=options.wait,
-            ),
-            fresh=True,
-        )
+            )
+            note_chore(store.backend, "repair", found.seconds, len(found.lost))
+            return found
+
+        report = options.on_store(settings, work, fresh=True)
     lines = [problem.sentence() for problem in report.found.problems]
     lines += report.done
     for cache, groups in report.lost.items():

@@ -1,7 +1,7 @@
 """The fingerprint of a worker that runs under another interpreter than this one.
 
-Invariant: the interpreter is asked, nothing about it is guessed, and nothing of ours needs to be
-installed for it; the machine is this one.
+Invariant: the interpreter is asked, or was asked where it runs; nothing about it is guessed, and
+nothing of ours needs to be installed for it. The machine is this one.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from __future__ import annotations
 import json
 import subprocess
 from dataclasses import replace
+from pathlib import Path
+
+import msgspec
 
 from casinductor.errors import InvalidName
 from casinductor.families.table import PACKAGES
@@ -47,11 +50,44 @@ print(json.dumps(told))
 """
 
 
-def fingerprint_of(python: str) -> Fingerprint:
-    """What a worker on this machine is that runs the interpreter at this path or of this name.
-
-    Raises :class:`InvalidName` where it cannot be run or has no torch.
+class Interpreter(msgspec.Struct, gc=False):
+    """What an interpreter has: ``torch`` with its build, the ``accelerator`` it was built for,
+    ``triton``, the ABI of ``python`` and of ``libc``, and ``packages`` that families demand.
     """
+
+    torch: str
+    accelerator: str
+    triton: str
+    python: str
+    libc: str
+    packages: list[str] = []
+
+    def as_dict(self) -> dict[str, str | list[str]]:
+        """For JSON."""
+        told: dict[str, str | list[str]] = msgspec.to_builtins(self)
+        return told
+
+
+def fingerprint_of(python: str) -> Fingerprint:
+    """What a worker on this machine is that runs the interpreter at this path or of this name, or
+    the one that a file ``*.json`` of ``casinductor worker`` describes.
+
+    Raises :class:`InvalidName` where it cannot be run, read, or has no torch.
+    """
+    found = _read(python) if python.endswith(".json") else ask(python)
+    return replace(
+        worker_fingerprint(),
+        torch=found.torch,
+        accelerator=found.accelerator,
+        triton=found.triton,
+        python=found.python,
+        libc=found.libc,
+        packages=tuple(found.packages),
+    )
+
+
+def ask(python: str) -> Interpreter:
+    """What an interpreter says of itself. Raises :class:`InvalidName`."""
     try:
         program = f"PACKAGES = {PACKAGES!r}\n{_ASK}"
         done = subprocess.run(
@@ -63,12 +99,18 @@ def fingerprint_of(python: str) -> Fingerprint:
     torch, accelerator = parse_version(told["version"])
     if torch == "none":
         raise InvalidName(f"{python} has no torch")
-    return replace(
-        worker_fingerprint(),
-        torch=torch,
-        accelerator=accelerator,
-        triton=told["triton"],
-        python=told["python"],
-        libc=told["libc"],
-        packages=tuple(map(str, told["packages"])),
+    return Interpreter(
+        torch,
+        accelerator,
+        told["triton"],
+        told["python"],
+        told["libc"],
+        list(map(str, told["packages"])),
     )
+
+
+def _read(path: str) -> Interpreter:
+    try:
+        return msgspec.json.decode(Path(path).read_bytes(), type=Interpreter)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise InvalidName(f"{path} is no description by casinductor worker: {error}") from error

@@ -33,6 +33,11 @@ ADVICE = {
     "have kept it away",
     "empty": "nothing: the first worker compiles",
     "bypass": "torch does not cache this graph, see the reason; the rest of the model is cached",
+    "custom autograd": "set TORCHINDUCTOR_AUTOGRAD_CACHE_ALLOW_CUSTOM_AUTOGRAD=1 on all workers, "
+    "if what your autograd.Function computes depends on nothing but its code and inputs; without "
+    "it the graphs are cached, AOTAutograd's work is not",
+    "autocast": "enter autocast outside of what is compiled, or cast in the model: with it inside, "
+    "torch caches the graphs and not AOTAutograd's work (pytorch#191363)",
     "refused": "workers of one kind share a cache; this one compiles for itself",
     "seed": "set PYTHONHASHSEED to one value (0 will do) on all workers; until then each new seed "
     "may miss until the cache holds its variant",
@@ -44,6 +49,8 @@ ADVICE = {
     "unknown": "see docs/explain.md for what torch does not tell",
     **differences.ADVICE,
 }
+#: The kinds that stand for a graph that torch does not cache.
+BYPASSES = ("bypass", "custom autograd", "autocast")
 _ORDER = {kind: number for number, kind in enumerate(ADVICE)}
 _LAST = {"follows", "unknown", "absent", "empty", "late"}
 
@@ -64,6 +71,15 @@ class Cause:
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "advice": self.advice}
+
+
+def bypass_kind(reason: str) -> str:
+    """The kind of cause that torch's reason for not caching a graph stands for, as 2.13 words it
+    (``torch/_functorch/_aot_autograd/autograd_cache.py``).
+    """
+    if "autograd_function_apply" in reason or "autograd.function.FunctionCtx" in reason:
+        return "custom autograd"
+    return "autocast" if "_enter_autocast" in reason else "bypass"
 
 
 def merge_causes(lists: Iterable[list[Cause]]) -> list[Cause]:

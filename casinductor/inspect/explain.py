@@ -12,7 +12,7 @@ from typing import Any
 
 from casinductor.errors import CacheNotFound
 from casinductor.families.place import Kind
-from casinductor.inspect.causes import Cause, merge_causes
+from casinductor.inspect.causes import BYPASSES, Cause, bypass_kind, merge_causes
 from casinductor.inspect.engines import engine_causes
 from casinductor.inspect.facts import Facts
 from casinductor.inspect.graphs import Graph, of_view
@@ -146,7 +146,7 @@ def _explained(
 ) -> Explained:
     if status == "bypass":
         text = f"torch does not cache it: {reason or 'it gives no reason'}"
-        return Explained(key, kind, [Cause("bypass", text, 0.0, [key])])
+        return Explained(key, kind, [Cause(bypass_kind(reason), text, 0.0, [key])])
     wanted = next((g for g in made if g.key == key and g.kind == kind), None)
     if wanted is None:
         stored = [g for g in pool if g.key == key and g.kind == kind]
@@ -176,7 +176,7 @@ def _follow(explained: list[Explained], here: list[Graph]) -> None:
     for result in explained:
         if result.kind != "aotautograd" or not result.causes:
             continue
-        if result.causes[0].kind in ("guard", "worker", "late", "unrestored", "bypass"):
+        if result.causes[0].kind in ("guard", "worker", "late", "unrestored", *BYPASSES):
             continue
         owners = [g for g in here if g.key == result.key and g.kind == result.kind]
         followed = sorted({key for graph in owners for key in graph.fx_keys} & missed)

@@ -1,6 +1,7 @@
 """What makes a warm start longer than it must be, for ``casinductor doctor``.
 
-Invariant: torch is found, never imported; every advice is one that ``docs/warm-start.md`` measured.
+Invariant: torch is found, never imported; every advice is one that ``docs/warm-start.md`` measured,
+or that an issue of torch's own names.
 """
 
 from __future__ import annotations
@@ -11,12 +12,56 @@ from importlib.util import cache_from_source, find_spec
 
 from casinductor.inspect.checkup import Checkup, ok
 
+_ONE_RANK = "TORCH_DISTRIBUTED_COMPILE_ON_ONE_RANK"
 _THREADS = "TORCHINDUCTOR_COMPILE_THREADS"
 
 
 def check_start(environ: Mapping[str, str]) -> list[Checkup]:
-    """Bytecode of torch and of casinductor, and torch's pool of compile workers."""
-    return [_bytecode("torch"), _bytecode("casinductor"), _pool(environ)]
+    """Bytecode of torch and of casinductor, torch's pool of compile workers, and what is done again
+    although everything is cached.
+    """
+    checks = [_bytecode("torch"), _bytecode("casinductor"), _pool(environ)]
+    return [*checks, *_tuning(environ), *_ranks(environ), *_volatile(environ)]
+
+
+def _tuning(environ: Mapping[str, str]) -> list[Checkup]:
+    """Coordinate descent tunes again on warm caches (pytorch#172819)."""
+    if environ.get("TORCHINDUCTOR_COORDINATE_DESCENT_TUNING") != "1":
+        return []
+    told = "coordinate descent is on: torch tunes again at warm starts where it finds no result"
+    advice = "tune once, and start workers without it; see tuned kernels in casinductor runs"
+    return [Checkup("tuning", "advice", told, advice)]
+
+
+def _ranks(environ: Mapping[str, str]) -> list[Checkup]:
+    """The ranks of a job compile what is the same on all of them."""
+    size = environ.get("WORLD_SIZE", "")
+    if not size.isdecimal() or int(size) < 2 or environ.get(_ONE_RANK) == "1":
+        return []
+    told = f"{size} ranks compile at once where the cache is cold"
+    advice = (
+        f"where ranks run the same code, {_ONE_RANK}=1 (where torch knows it) makes their graphs "
+        "equal, so that one rank's cache serves all; CASINDUCTOR_WAIT has other jobs wait for it"
+    )
+    return [Checkup("ranks", "advice", told, advice)]
+
+
+def _volatile(environ: Mapping[str, str]) -> list[Checkup]:
+    """Directories below a TMPDIR that a scheduler makes anew for each job."""
+    folder = environ.get("TMPDIR", "").rstrip("/")
+    below = [
+        name
+        for name in ("TORCHINDUCTOR_CACHE_DIR", "CASINDUCTOR_LOCAL_DIR", "TRITON_CACHE_DIR")
+        if folder and environ.get(name, "").startswith(f"{folder}/")
+    ]
+    if not below or folder in ("/tmp", "/var/tmp"):  # noqa: S108 - the ones that stay the same
+        return []
+    told = f"{', '.join(below)} lies below TMPDIR ({folder})"
+    advice = (
+        "where that differs from job to job, autotuning results are not found again: use one path "
+        "on all workers"
+    )
+    return [Checkup("TMPDIR", "advice", told, advice)]
 
 
 def _bytecode(package: str) -> Checkup:

@@ -70,7 +70,9 @@ class Restoration:
             return Restored(self.report)
         self.report.source = "manifests"
         if job.worker.device == "unsure":
-            self.report.notes.append(f"devices were not compared: {device().doubt}")
+            self.report.notes.append(
+                f"devices were not compared: {device().doubt or 'no GPU is visible here'}"
+            )
         noted = start_background(self._note_use, store.backend.parallel)
         local = LocalFiles(job.roots)
         if hidden:

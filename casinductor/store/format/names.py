@@ -24,6 +24,7 @@ WARMUPS = "warmups"
 CLAIMS = "claims"
 LEADS = "leads"
 COMPLETIONS = "completions"
+CHORES = "chores"
 #: The word of a claim to compile for others that was given up or is done.
 LEAD_ENDED = "end"
 _LONGEST_NUMBER = 9
@@ -33,7 +34,7 @@ WARMUP_SUFFIX = ".warmup"
 MARK_SUFFIX = ".mark"
 
 _RESERVED = {MANIFESTS, PACKS, CONDEMNED, QUARANTINE, USES, PROBES, WARMUPS, FORMAT}
-_RESERVED |= {CLAIMS, LEADS, COMPLETIONS}
+_RESERVED |= {CLAIMS, LEADS, COMPLETIONS, CHORES}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _USE = re.compile(r"\d{4}-\d{2}-\d{2}(T\d{6})?")
 _MAX_PART = 200
@@ -216,6 +217,11 @@ def parse_use(name: str) -> tuple[CacheId, str] | None:
 def pack(ulid: str) -> str:
     """``packs/<xx>/<ulid>.pack``; ``xx`` are the last two characters, which are random."""
     return f"{PACKS}/{ulid[-2:].lower()}/{ulid}{PACK_SUFFIX}"
+
+
+def chore(kind: str, ulid: str) -> str:
+    """The note that a store was collected, checked or repaired."""
+    return f"{CHORES}/{kind}-{ulid}"
 
 
 def condemned(ulid: str) -> str:
