@@ -20,6 +20,7 @@ from casinductor.inspect.checkup import Checkup
 from casinductor.inspect.diff import CacheDifference
 from casinductor.inspect.explain import Explanation
 from casinductor.inspect.export import Exported
+from casinductor.inspect.image import Image
 from casinductor.inspect.runs import RunLine, Tally
 from casinductor.inspect.show import Shown
 from casinductor.inspect.tables import GraphRow, KernelRow
@@ -116,6 +117,7 @@ DOCUMENTS: dict[str, Document] = {
     "report": Document(Report),
     "catalog": Document(Exported),
     "copy": Document(CopyReport, rows=True),
+    "copy --image": Document(Image),
     "prune": Document(PruneReport),
     "gc": Document(CollectReport),
     "compact": Document(CompactReport),

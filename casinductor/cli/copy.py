@@ -5,7 +5,8 @@ Invariant: only what the destination lacks is moved; a copy that is killed goes 
 
 from __future__ import annotations
 
-from dataclasses import replace
+import tempfile
+from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from casinductor.cli.options import Options
 from casinductor.util.human import counted, size
 
 if TYPE_CHECKING:
+    from casinductor.settings import Settings
     from casinductor.store.format.names import CacheId
     from casinductor.store.maintain.copying import CopyReport
     from casinductor.store.store import Store
@@ -30,9 +32,19 @@ if TYPE_CHECKING:
     type=click.IntRange(1, 19),
     help="Compress what is written with zstd (default: 12 into a bundle or registry).",
 )
+@click.option("--image", is_flag=True, help="Write an image to be mounted, for KServe or MCV.")
+@click.option("--hash", "named", metavar="HASH", help="With --image: which hash of vLLM's.")
+@click.option("--arch", metavar="ARCH", help="With --image: the target where no kernel says it.")
 @command_options
 def command(
-    options: Options, source: str, target: str, caches: tuple[str, ...], level: int | None
+    options: Options,
+    source: str,
+    target: str,
+    caches: tuple[str, ...],
+    level: int | None,
+    image: bool,
+    named: str | None,
+    arch: str | None,
 ) -> None:
     """Copy caches from the store SOURCE to the store DEST.
 
@@ -45,6 +57,7 @@ def command(
       casinductor copy /data/inductor-caches bert.casi H100/bert/v1
       casinductor copy bert.casi /mnt/inductor-caches
       casinductor copy /data/inductor-caches oci://registry.example/ml/bert:v1 H100/bert/v1
+      casinductor copy /data/inductor-caches oci://registry.example/ml/llama:v1 vllm/llama --image
     """
     from casinductor.errors import Damaged
     from casinductor.settings import default_state_dir
@@ -54,6 +67,9 @@ def command(
     from casinductor.store.maintain.copying import copy_cache
 
     given = options.settings()
+    if image:
+        _image(options, replace(given, store=source), target, caches, named, arch)
+        return
     there, here = (replace(given, store=address) for address in (source, target))
     packed = level is not None or is_bundle(target) or target.startswith("oci://")
     codec = Codec.ZSTD if packed else Codec.LZ4
@@ -75,6 +91,41 @@ def command(
             f"{counted(lost, 'group')} of {source} cannot be read and stayed behind; run "
             "casinductor repair there"
         )
+
+
+def _image(
+    options: Options,
+    settings: Settings,
+    target: str,
+    caches: tuple[str, ...],
+    named: str | None,
+    arch: str | None,
+) -> None:
+    """Write one cache's files as an image's layer."""
+    from casinductor.inspect.image import Image, write_image
+    from casinductor.inspect.view import open_facts
+    from casinductor.store.backends.registry import SCHEME, Layer, Repository
+
+    if len(caches) != 1 or not target.startswith(SCHEME):
+        raise click.UsageError("--image takes one CACHE, and a DEST that begins with oci://")
+    repository = Repository(target)
+
+    with open_facts(settings) as facts, tempfile.TemporaryFile() as layer:
+
+        def work(store: Store) -> Image:
+            store.require_there()
+            (cache,) = _chosen(store, caches, options.gpu or options.gpu_type())
+            return write_image(store, facts, cache, named, arch, layer)
+
+        made = options.on_store(settings, work)
+        layer.seek(0)
+        found = Layer(made.layer_digest, made.layer_bytes)
+        repository.put_image(made.config().encode(), found, layer)
+    line = (
+        f"{repository.address}: {counted(made.files, 'file')}, {size(made.bytes)} as "
+        f"{size(made.layer_bytes)}, {made.labels['org.opencontainers.image.title']}"
+    )
+    options.emit(asdict(made), [line])
 
 
 def _chosen(origin: Store, named: tuple[str, ...], gpu: str) -> list[CacheId]:

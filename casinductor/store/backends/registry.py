@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 from casinductor.errors import (
@@ -31,6 +31,8 @@ LAYER = "application/vnd.casinductor.object.v1"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 TITLE = "org.opencontainers.image.title"
 _EMPTY = b"{}"
+_CONFIG = "application/vnd.oci.image.config.v1+json"
+_TAR = "application/vnd.oci.image.layer.v1.tar+gzip"
 _EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 _SECONDS = (5.0, 60.0)
 _PARALLEL = 8
@@ -121,8 +123,8 @@ class Repository:
                 raise Damaged(f"{self.address}: {layer.digest} is shorter than it should be")
             yield data
 
-    def upload(self, layer: Layer, parts: Iterable[bytes]) -> None:
-        """Put a blob, unless the registry has it."""
+    def upload(self, layer: Layer, data: bytes | IO[bytes]) -> None:
+        """Put a blob, in memory or from a file that stands at its beginning, unless it is there."""
         url = self.container.get_blob_url(layer.digest)
         if self.ask("HEAD", url, allowed=(404,)).status_code == 200:
             return
@@ -135,13 +137,13 @@ class Repository:
             "PUT",
             f"{session}{sign}digest={layer.digest}",
             {"Content-Type": "application/octet-stream", "Content-Length": str(layer.size)},
-            b"".join(parts),
+            data,
         )
 
     def put(self, layers: dict[str, Layer]) -> None:
         """Point the tag at these layers, which are all there."""
         empty = _layer(_EMPTY)
-        self.upload(empty, [_EMPTY])
+        self.upload(empty, _EMPTY)
         document = {
             "schemaVersion": 2,
             "mediaType": MANIFEST,
@@ -157,6 +159,24 @@ class Repository:
                 for name, layer in sorted(layers.items())
             ],
         }
+        self._put_manifest(document)
+
+    def put_image(self, config: bytes, layer: Layer, data: IO[bytes]) -> None:
+        """Point the tag at an image of one gzip layer."""
+        own = _layer(config)
+        self.upload(own, config)
+        self.upload(layer, data)
+        self._put_manifest(
+            {
+                "schemaVersion": 2,
+                "mediaType": MANIFEST,
+                "config": {"mediaType": _CONFIG, "digest": own.digest, "size": own.size},
+                "layers": [{"mediaType": _TAR, "digest": layer.digest, "size": layer.size}],
+            }
+        )
+
+    def _put_manifest(self, document: dict[str, Any]) -> None:
+        layers = document["layers"]
         data = json.dumps(document, separators=(",", ":")).encode()
         if len(data) > _MOST_MANIFEST_BYTES:
             raise StoreUnavailable(
@@ -165,7 +185,7 @@ class Repository:
             )
         self.ask("PUT", self.container.manifest_url(), {"Content-Type": MANIFEST}, data)
 
-    def _request(self, method: str, url: str, headers: dict[str, str], data: bytes | None) -> Any:
+    def _request(self, method: str, url: str, headers: dict[str, str], data: Any) -> Any:
         """Ask, and once more with what the registry wants to know. The library's own request tries
         for minutes where there is no server.
         """
@@ -187,7 +207,7 @@ class Repository:
         method: str,
         url: str,
         headers: dict[str, str] | None = None,
-        data: bytes | None = None,
+        data: bytes | IO[bytes] | None = None,
         allowed: tuple[int, ...] = (),
     ) -> Any:
         """One request, with the registry's own way to authenticate; raises what errors mean."""
@@ -245,7 +265,7 @@ def seal(repository: Repository, backend: OpenedBackend) -> None:
     for name, size in backend.added():
         data = backend.get(name)
         own[name] = Layer(f"sha256:{hashlib.sha256(data).hexdigest()}", size)
-        repository.upload(own[name], [data])
+        repository.upload(own[name], data)
     for _ in range(_TRIES):
         there = repository.artifact()
         if there.layers and own.items() <= there.layers.items():
