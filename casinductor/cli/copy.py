@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     help="Compress what is written with zstd (default: 12 into a bundle or registry).",
 )
 @click.option("--image", is_flag=True, help="Write an image to be mounted, for KServe or MCV.")
-@click.option("--hash", "named", metavar="HASH", help="With --image: which hash of vLLM's.")
-@click.option("--arch", metavar="ARCH", help="With --image: the target where no kernel says it.")
+@click.option("--hash", "named", metavar="HASH", help="With --image, which hash of vLLM's.")
+@click.option("--arch", metavar="ARCH", help="With --image, the target where no kernel says it.")
 @command_options
 def command(
     options: Options,
@@ -104,7 +104,7 @@ def _image(
     """Write one cache's files as an image's layer."""
     from casinductor.inspect.image import Image, write_image
     from casinductor.inspect.view import open_facts
-    from casinductor.store.backends.registry import SCHEME, Layer, Repository
+    from casinductor.store.backends.repository import SCHEME, Layer, Repository
 
     if len(caches) != 1 or not target.startswith(SCHEME):
         raise click.UsageError("--image takes one CACHE, and a DEST that begins with oci://")

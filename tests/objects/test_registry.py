@@ -181,7 +181,7 @@ def test_a_copy_that_is_killed_goes_on(fleet: Fleet, run: Run, registry: Registr
     tag = registry.address("ml/caches:v1")
     slow = (
         "import time\n"
-        "from casinductor.store.backends.registry import Repository\n"
+        "from casinductor.store.backends.repository import Repository\n"
         "real = Repository.upload\n"
         "def slowly(*given):\n"
         "    real(*given); print('one', flush=True); time.sleep(0.2)\n"
