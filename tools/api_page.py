@@ -58,7 +58,7 @@ def _class(name: str, found: type) -> str:
         if not issubclass(found, Exception):
             parts.insert(1, f"`{name}{_signature(found)}`\n")
         methods = {n for n in dir(found) if not n.startswith("_")} - set(dir(Exception))
-    for method in sorted(methods, key=lambda n: _line(found, n)):
+    for method in sorted(methods, key=lambda n: (_line(found, n), n)):
         own = inspect.getattr_static(found, method)
         if isinstance(own, property):
             parts.append(f"### {name}.{method}\n\n{_markdown(inspect.getdoc(own) or '')}\n")
@@ -106,7 +106,7 @@ def _signature(found: Any) -> str:
 def _line(found: type, name: str) -> int:
     own = inspect.getattr_static(found, name)
     target = own.fget if isinstance(own, property) else getattr(own, "__func__", own)
-    code = getattr(target, "__code__", None)
+    code = getattr(inspect.unwrap(target) if callable(target) else None, "__code__", None)
     return code.co_firstlineno if code is not None else 0
 
 
