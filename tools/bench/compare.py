@@ -15,7 +15,15 @@ from casinductor.reports.transfer import SyncReport
 from casinductor.settings import Settings
 from casinductor.store.maintain.compact import compact
 from casinductor.store.opening import with_store
-from tools.bench.measure import Pair, bytes_below, files_below, in_turns, megabytes, milliseconds
+from tools.bench.measure import (
+    Pair,
+    bytes_below,
+    files_below,
+    in_turns,
+    megabytes,
+    milliseconds,
+    set_aside,
+)
 from tools.bench.peer import Fal
 
 KEY = "model/v1"
@@ -63,9 +71,9 @@ class Comparison:
         pair = in_turns(ours, theirs, self.runs)
         stored = bytes_below(self.folder / "store1")
         zipped = self.fal.stored_bytes() // (self.runs + 1)
-        shutil.rmtree(self.fal.store)
+        set_aside(Path(self.fal.store))
         for number in range(self.runs + 1):
-            shutil.rmtree(self.folder / f"store{number}")
+            set_aside(self.folder / f"store{number}")
         self.cache(self.local).sync()
         self.fal.sync(KEY, self.local)
         return self._row("first sync", pair, f"stores {megabytes(stored)}", megabytes(zipped))
@@ -86,7 +94,7 @@ class Comparison:
         unpacked = files_below(self.folder / "unpacked0")
         peer = f"{megabytes(self.fal.stored_bytes())}, {unpacked} files"
         for number in range(self.runs + 1):
-            shutil.rmtree(self.folder / f"unpacked{number}")
+            set_aside(self.folder / f"unpacked{number}")
         return self._row(f"cold restore, {mode}", pair, did, peer)
 
     def _warm_restore(self) -> Row:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -23,7 +22,7 @@ from casinductor.settings import Settings
 from casinductor.store.backends.address import open_backend
 from tests import servers
 from tests.proxy import Proxy, proxied
-from tools.bench.measure import Pair, milliseconds
+from tools.bench.measure import Pair, milliseconds, set_aside
 from tools.bench.peer import Fal
 
 LATENCIES = (0.0, 0.002, 0.01, 0.05)
@@ -170,9 +169,9 @@ class Distance:
 
         measured = self._turns(ours, theirs)
         for number in range(self.runs + 1):
-            shutil.rmtree(self.folder / f"unpacked-{mode}{number}")
+            set_aside(self.folder / f"unpacked-{mode}{number}")
             if mode == "needed":
-                shutil.rmtree(self.folder / f"{mode}{number}")
+                set_aside(self.folder / f"{mode}{number}")
         return measured
 
     def _one_new_graph(self, patient: bool) -> Measured:
@@ -281,13 +280,13 @@ def rows(tree: Path, folder: Path, runs: int) -> dict[str, list[list[str]]]:
             print(f"object store, {latency * 1000:g} ms", file=sys.stderr, flush=True)
             with object_store(place, latency, server) as way:
                 found["Object store"] += Distance(tree, place, way, runs).rows(latency)
-            shutil.rmtree(place)
+            set_aside(place)
     for latency in LATENCIES:
         place = folder / f"fuse-{latency}"
         print(f"filesystem, {latency * 1000:g} ms", file=sys.stderr, flush=True)
         with filesystem(place / "way", latency) as way:
             found["Filesystem"] += Distance(tree, place / "work", way, runs).rows(latency)
-        shutil.rmtree(place)
+        set_aside(place)
     return {title: _by_verb(those) for title, those in found.items()}
 
 
