@@ -89,10 +89,12 @@ def _chart(name: str) -> str:
     )
 
 
-def _table(name: str, title: str, note: str, columns: list[str], rows: list[list[Any]]) -> str:
+def _table(
+    summary: Summary, name: str, title: str, note: str, columns: list[str], rows: list[list[Any]]
+) -> str:
     if not rows:
         return ""
-    if "cache" in columns and len({row[columns.index("cache")] for row in rows}) == 1:
+    if len(summary.caches) == 1:
         at = columns.index("cache")  # the page's title says it
         columns = columns[:at] + columns[at + 1 :]
         rows = [row[:at] + row[at + 1 :] for row in rows]
@@ -138,7 +140,7 @@ def _runs(summary: Summary) -> str:
     columns = ["time (UTC)", "worker", "cache", "hit", "missed", "bypassed", "rebuilt"]
     columns += ["files read", "s saved", "s spent", "why"]
     note = "The newest first; reasons as casinductor explain gives them."
-    return _table("runs", "Warm-ups", note, columns, rows)
+    return _table(summary, "runs", "Warm-ups", note, columns, rows)
 
 
 def _graphs(summary: Summary) -> str:
@@ -158,7 +160,7 @@ def _graphs(summary: Summary) -> str:
     ]
     columns = ["graph", "key", "kind", "cache", "own seconds", "bytes", "kernels", "guards", "used"]
     note = "The slowest first; an aotautograd entry's own seconds are those beyond its graphs'."
-    return _table("graphs", "Graphs", note, columns, rows)
+    return _table(summary, "graphs", "Graphs", note, columns, rows)
 
 
 def _kernels(summary: Summary) -> str:
@@ -179,12 +181,17 @@ def _kernels(summary: Summary) -> str:
     columns = ["kernel", "hash", "kind", "cache", "target", "warps", "shared bytes", "registers"]
     columns += ["stack bytes", "bytes", "configuration"]
     note = "Those with the most local memory first, then with the most registers."
-    return _table("kernels", "Kernels", note, columns, rows)
+    return _table(summary, "kernels", "Kernels", note, columns, rows)
 
 
 def _idle(summary: Summary) -> str:
     rows = [[i.name, i.kind, i.cache, i.bytes, i.restored] for i in summary.idle]
     note = "Restored by warm-ups that are on record and never read by one."
     return _table(
-        "idle", "Unused artifacts", note, ["name", "kind", "cache", "bytes", "restored"], rows
+        summary,
+        "idle",
+        "Unused artifacts",
+        note,
+        ["name", "kind", "cache", "bytes", "restored"],
+        rows,
     )
