@@ -17,7 +17,7 @@ from casinductor.errors import CasinductorError
 from casinductor.inductor.fingerprint import worker_fingerprint
 from casinductor.job import Job
 from casinductor.restore.run import Restoration
-from casinductor.store.format import pack
+from casinductor.store.format import packing
 from casinductor.store.format.names import CacheId
 from casinductor.store.index.catalog import Catalog
 from casinductor.store.maintain.collect import collect
@@ -58,7 +58,7 @@ class Inline:
 def inline_threads() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fetch, "ThreadPoolExecutor", Inline)
-        patch.setattr(pack, "ThreadPoolExecutor", Inline)
+        patch.setattr(packing, "ThreadPoolExecutor", Inline)
         yield
 
 
