@@ -38,6 +38,8 @@ def corpus(folder: Path) -> Path:
     target.mkdir(exist_ok=True)
     with tarfile.open(CORPUS) as archive:
         archive.extractall(target)
+    for path in folder.rglob("*"):
+        os.utime(path)  # archived without times, and a zip takes none before 1980
     larger = os.environ.get("CASINDUCTOR_CORPUS")
     if larger and Path(larger, UNET).is_dir():
         (target / UNET).symlink_to(Path(larger, UNET).resolve())
