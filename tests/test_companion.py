@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from casinductor.companion import companion as module
 from casinductor.companion.companion import Companion
 from casinductor.companion.live import Live
 from casinductor.inductor.fingerprint import worker_fingerprint
+from casinductor.reports.transfer import SyncReport
 from tests.conftest import Fleet, Tree
 
 
@@ -124,3 +126,25 @@ def test_one_cache_at_a_time_is_shared_live(fleet: Fleet) -> None:
     until(lambda: bool(fleet.files("manifests/**/*")))
     live.end()
     assert threads() == 0
+
+
+def test_publishing_keeps_to_its_share(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After one that took long, the next one waits twenty times as long, or the interval."""
+    companion = Companion(cache(fleet, "one"), 30.0, Told())
+    published: list[float] = []
+    clock = [1000.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+
+    def publish() -> Any:
+        published.append(clock[0])
+        clock[0] += 0.5  # what it takes
+        return SyncReport("H100/model/v1")
+
+    monkeypatch.setattr(companion.cache, "publish", publish)
+    for number in range(300):
+        companion._publish_if_due(module.Look(number, 0, number, 0))
+        clock[0] += 0.1
+    gaps = [b - a for a, b in pairwise(published)]
+    assert len(published) > 2
+    assert min(gaps) >= 0.5 / 0.05
+    assert max(gaps) < 11

@@ -36,8 +36,9 @@ RECORD_SECONDS, FIRST_RECORD_SECONDS = 10.0, 300.0
 LEAD_SECONDS = 30.0
 #: How long such a worker's end waits for the last publication, and how often an end is looked for.
 LAST_SECONDS, _END_SECONDS = 20.0, 0.2
-#: Of one processor, what looking may take.
-_SHARE = 0.01
+#: Of one processor, what looking may take; of the time, what publishing may, unless ``every`` asks
+#: for more.
+_SHARE, _PUBLISHING = 0.01, 0.05
 
 #: What is told: a kind of event, a sentence, and its fields.
 Tell = Callable[[str, str, dict[str, object]], None]
@@ -71,7 +72,7 @@ class Companion:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._seen: Look | None = None
-        self._published = 0.0
+        self._published, self._took = 0.0, 0.0
         self._leader: Leader | None = None
         self._lead_rest = Rest(LEAD_SECONDS, cache.settings.wait)
         self._rest = Rest(RECORD_SECONDS, FIRST_RECORD_SECONDS) if records else None
@@ -190,12 +191,16 @@ class Companion:
         rest = GRAPH_REST_SECONDS if now.graphs > graphs_before else REST_SECONDS
         if time.time() - now.newest / 1e9 < rest and waited < self._every:
             return
+        if waited < min(self._took / _PUBLISHING, self._every):
+            return
         self._seen, self._published = now, time.monotonic()
         try:
             report = self.cache.publish()
         except CasinductorError as error:
             self._tell("failed", f"{self.cache.id}: cannot publish: {error}", {"verb": "publish"})
             return
+        finally:
+            self._took = time.monotonic() - self._published
         if report.manifest is not None:
             self._tell("published", report.summary(), report.as_dict())
 
