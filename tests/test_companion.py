@@ -133,7 +133,7 @@ def test_publishing_keeps_to_its_share(fleet: Fleet, monkeypatch: pytest.MonkeyP
     companion = Companion(cache(fleet, "one"), 30.0, Told())
     published: list[float] = []
     clock = [1000.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
 
     def publish() -> Any:
         published.append(clock[0])
