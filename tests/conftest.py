@@ -346,6 +346,15 @@ def exact(store: Store) -> None:
 
 
 @pytest.fixture
+def two(fleet: Fleet) -> Fleet:
+    """A cache of two workers' syncs, one of everything each."""
+    for number, name in enumerate(("ab", "cd")):
+        Tree(fleet.folder / "local" / name, seed=number).model(name)
+        fleet.cache(name).sync()
+    return fleet
+
+
+@pytest.fixture
 def tree(fleet: Fleet) -> Callable[..., Tree]:
     """Make a synthetic tree as the local directory of a worker."""
 

@@ -9,21 +9,13 @@ from pathlib import Path
 
 import click
 
-from casinductor.cli.command import Command, command_options
+from casinductor.cli.command import Command, command_options, output_option
 from casinductor.cli.options import Options
 from casinductor.util.human import size
 
 
 @click.command(cls=Command)
-@click.option(
-    "--output",
-    "-o",
-    "target",
-    required=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The SQLite file to write.",
-)
+@output_option("The SQLite file to write.", required=True)
 @command_options
 def command(options: Options, target: Path) -> None:
     """Write the store's whole catalog as a SQLite FILE.

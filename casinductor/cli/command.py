@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import click
@@ -64,6 +65,21 @@ family_option = click.option(
     metavar="NAME[=DIR]",
     help="Only this family of compile caches, and where it lies; again for several.",
 )
+
+
+def output_option(told: str, *, required: bool = False) -> Callable[[Function], Function]:
+    """``-o FILE``, handed on as ``target``; ``told`` is its help."""
+    return click.option(
+        "--output",
+        "-o",
+        "target",
+        metavar="FILE",
+        required=required,
+        type=click.Path(path_type=Path, dir_okay=False),
+        help=told,
+    )
+
+
 empty_option = click.option(
     "--allow-empty", is_flag=True, help="Succeed although there is nothing to do."
 )

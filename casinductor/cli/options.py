@@ -7,10 +7,11 @@ over the environment.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import get_terminal_size
@@ -209,6 +210,20 @@ class Options:
         """What went wrong without stopping the command, on stderr."""
         for line in lines:
             complain(line)
+
+
+def write_file(target: Path, data: bytes) -> None:
+    """Write a file whole or not at all. Raises :class:`LocalDirectory`."""
+    from casinductor.errors import LocalDirectory
+
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, target)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise LocalDirectory(f"cannot write {target}: {error.strerror or error}") from error
 
 
 def room_of(stream: TextIO) -> int | None:

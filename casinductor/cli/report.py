@@ -5,29 +5,19 @@ Invariant: the page is written whole or not at all, and needs nothing but a brow
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from pathlib import Path
 
 import click
 
-from casinductor.cli.command import Command, command_options
-from casinductor.cli.options import Options
+from casinductor.cli.command import Command, command_options, output_option
+from casinductor.cli.options import Options, write_file
 from casinductor.util.human import size
 
 
 @click.command(cls=Command)
 @click.argument("cache", required=False)
 @click.option("--all", "everything", is_flag=True, help="All caches of the store.")
-@click.option(
-    "--output",
-    "-o",
-    "target",
-    required=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The HTML file to write.",
-)
+@output_option("The HTML file to write.", required=True)
 @command_options
 def command(options: Options, cache: str | None, everything: bool, target: Path) -> None:
     """Write a page about CACHE, or about all caches.
@@ -50,19 +40,6 @@ def command(options: Options, cache: str | None, everything: bool, target: Path)
             settings, lambda store: summarize(store, facts, chosen.id if chosen else None)
         )
     text = page(found)
-    _write(target, text)
+    write_file(target, text.encode())
     document = {"path": str(target), "bytes": len(text.encode()), "runs": len(found.runs)}
     options.emit(document, [f"{target}: {size(len(text.encode()))}, {len(found.runs)} warm-ups"])
-
-
-def _write(target: Path, text: str) -> None:
-    from casinductor.errors import LocalDirectory
-
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, "utf-8")
-        os.replace(temporary, target)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise LocalDirectory(f"cannot write {target}: {error.strerror or error}") from error

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from casinductor.cli.command import Command, command_options
-from casinductor.cli.options import Options
+from casinductor.cli.command import Command, command_options, output_option
+from casinductor.cli.options import Options, write_file
 from casinductor.util.human import strip_control
 
 if TYPE_CHECKING:
@@ -23,14 +23,7 @@ if TYPE_CHECKING:
 @click.argument("name", metavar="HASH")
 @click.argument("form", required=False, metavar="[FORM]")
 @click.option("--cache", "key", metavar="CACHE", help="Look in this cache only.")
-@click.option(
-    "--output",
-    "-o",
-    "target",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write it to FILE, as it is stored.",
-)
+@output_option("Write it to FILE, as it is stored.")
 @command_options
 def command(
     options: Options, name: str, form: str | None, key: str | None, target: Path | None
@@ -75,13 +68,7 @@ def _what(found: Shown) -> str:
 
 
 def _write(options: Options, found: Shown, target: Path) -> None:
-    from casinductor.errors import LocalDirectory
-
-    data = found.text.encode() if found.data is None else found.data
-    try:
-        target.write_bytes(data)
-    except OSError as error:
-        raise LocalDirectory(f"cannot write {target}: {error.strerror or error}") from error
+    write_file(target, found.text.encode() if found.data is None else found.data)
     options.emit({**found.as_dict(), "path": str(target)}, [f"{target}: {_what(found)}"])
 
 

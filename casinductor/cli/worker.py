@@ -10,19 +10,12 @@ from pathlib import Path
 
 import click
 
-from casinductor.cli.command import Command, command_options, python_option
-from casinductor.cli.options import Options
+from casinductor.cli.command import Command, command_options, output_option, python_option
+from casinductor.cli.options import Options, write_file
 
 
 @click.command(cls=Command)
-@click.option(
-    "--output",
-    "-o",
-    "target",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write it to FILE.json, for --python of a container without torch.",
-)
+@output_option("Write it to FILE.json, for --python of a container without torch.")
 @python_option
 @command_options
 def command(options: Options, target: Path | None, python: str | None) -> None:
@@ -35,15 +28,11 @@ def command(options: Options, target: Path | None, python: str | None) -> None:
     """
     import sys
 
-    from casinductor.errors import LocalDirectory
     from casinductor.inductor.interpreter import ask
 
     told = ask(python or sys.executable).as_dict()
     if target is not None:
-        try:
-            target.write_text(json.dumps(told, indent=1) + "\n", "utf-8")
-        except OSError as error:
-            raise LocalDirectory(f"cannot write {target}: {error.strerror or error}") from error
+        write_file(target, (json.dumps(told, indent=1) + "\n").encode())
     lines = [
         f"{name}: {', '.join(value) if isinstance(value, list) else value}"
         for name, value in told.items()

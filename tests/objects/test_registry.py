@@ -97,14 +97,6 @@ def run(fleet: Fleet) -> Run:
     return command
 
 
-@pytest.fixture
-def two(fleet: Fleet) -> Fleet:
-    for number, name in enumerate(("ab", "cd")):
-        Tree(fleet.folder / "local" / name, seed=number).model(name)
-        fleet.cache(name).sync()
-    return fleet
-
-
 def pulled(run: Run, fleet: Fleet, store: object, key: str = "model/v1") -> dict[str, bytes]:
     local = fleet.folder / "local/reader"
     shutil.rmtree(local, ignore_errors=True)

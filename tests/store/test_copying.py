@@ -35,15 +35,6 @@ from tests.conftest import Fleet, Tree, content
 V1 = CacheId("H100", "model/v1")
 
 
-@pytest.fixture
-def two(fleet: Fleet) -> Fleet:
-    """A cache of two workers' syncs."""
-    for number, name in enumerate(("ab", "cd")):
-        Tree(fleet.folder / "local" / name, seed=number).model(name)
-        fleet.cache(name).sync()
-    return fleet
-
-
 def copied(fleet: Fleet, target: str, source: str | None = None) -> CopyReport:
     """Copy the cache, as the command does."""
     origin = replace(fleet.settings("copier"), store=source or str(fleet.store))
