@@ -218,6 +218,19 @@ def test_the_dashboard_is_whole() -> None:
         assert f"`{rule['alert']}`" in runbook
 
 
+def test_prometheus_takes_the_alerts_and_the_metrics(fleet: Fleet) -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("needs promtool, of Debian's package prometheus")
+    alerts = ["promtool", "check", "rules", str(DEPLOY / "alerts.yaml")]
+    subprocess.run(alerts, check=True, capture_output=True)
+    Tree(fleet.folder / "local/w").model("ab")
+    fleet.cache("w").sync()
+    command = [sys.executable, "-m", "casinductor", "--store", str(fleet.store), "metrics"]
+    text = subprocess.run(command, check=True, capture_output=True).stdout
+    said = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True)
+    assert (said.returncode, said.stdout, said.stderr) == (0, b"", b"")
+
+
 def test_the_commands_run_as_the_pods_run_them(fleet: Fleet, tmp_path: Path) -> None:
     """As uid 65532, with a read-only root, /tmp on tmpfs and a gigabyte of address space."""
     need("unshare", "setpriv", "prlimit")

@@ -67,7 +67,18 @@ class LazyGroup(click.Group):
                     formatter.write(f"  {name:{width}}  {told}\n")
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+_EXAMPLES = """\b
+Examples:
+  casinductor run bert/v1 -- python serve.py
+  casinductor stats
+  casinductor explain H100/bert/v1
+  casinductor COMMAND --help
+"""
+
+
+@click.group(
+    cls=LazyGroup, epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, "-V", "--version", prog_name="casinductor")
 @global_options
 @click.pass_context
