@@ -55,7 +55,7 @@ published: $(STAMP)  ## write what docs/ has from the code: JSON schemas, man pa
 	$(BIN)/python -m tools.published
 
 docs: $(STAMP)  ## the documentation as a site, links checked, in site/
-	$(BIN)/pip install --quiet $(CONSTRAINTS) '.[docs]'
+	$(BIN)/pip install --quiet $(CONSTRAINTS) --editable '.[docs]'
 	$(BIN)/mkdocs build --strict --quiet
 
 dist: $(STAMP)  ## wheel and sdist in dist/, each installed and tried in a fresh environment
