@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import struct
+import subprocess
 import sys
 import termios
 from pathlib import Path
@@ -101,7 +102,6 @@ def test_where_nothing_fits_each_row_is_a_block(store: Fleet) -> None:
 
 
 def test_a_pipe_gets_tabs_and_whole_values(store: Fleet, capfd: pytest.CaptureFixture[str]) -> None:
-    import subprocess
 
     command = ["--store", str(store.store), "--gpu", "H100", "kernels", LONG]
     said = subprocess.run(
@@ -133,3 +133,23 @@ def test_long_texts_are_cut_where_it_hurts_least() -> None:
     assert _cut("abcdefghij", 10, "end") == "abcdefghij"
     assert _cut("abcdefghij", 6, "end") == "abcde…"
     assert _cut("abcdefghij", 6, "middle") == "ab…hij"
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [("casinductor k", {"kernels", "key"}), ("casinductor ls --b", {"--by-kind"})],
+)
+def test_shells_complete(words: str, wanted: set[str]) -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "casinductor"],
+        env={
+            **os.environ,
+            "_CASINDUCTOR_COMPLETE": "bash_complete",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split()) - 1),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert {line.partition(",")[2] for line in said.stdout.splitlines()} == wanted
