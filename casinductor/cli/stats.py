@@ -48,7 +48,7 @@ def command(options: Options, cache: str | None) -> None:
       casinductor stats H100/bert/v1 --json
     """
     from casinductor.inspect.accounts import accounts
-    from casinductor.inspect.runs import run_lines, tallies
+    from casinductor.inspect.runs import MOST, run_lines, tallies
     from casinductor.inspect.view import open_facts
     from casinductor.store.stats import figures
 
@@ -71,6 +71,8 @@ def command(options: Options, cache: str | None) -> None:
         "by_cache": [row.as_dict() for row in rows],
     }
     text = [_use(tally) for tally in windows] + _bytes(found)
+    if len(lines) >= MOST:
+        text.append(f"  only the newest {MOST:,} warm-ups are counted")
     options.emit(document, [str(chosen or settings.store), *text])
     if not options.as_json and not options.quiet and chosen is None and rows:
         options.emit(None, [""])

@@ -18,6 +18,8 @@ from casinductor.store.store import Store
 from casinductor.store.write.journal import Record, listed
 
 DAY_MS = 86_400_000
+#: Each is a small object that is read once by each machine.
+MOST = 10_000
 
 
 @dataclass
@@ -78,9 +80,12 @@ class Tally:
 
 
 def run_lines(store: Store, facts: Facts, cache: CacheId | None = None) -> list[RunLine]:
-    """The recorded warm-ups of one cache or all, the newest first; unreadable ones are left out."""
+    """The recorded warm-ups of one cache or all, the newest first and at most :data:`MOST`;
+    unreadable ones are left out.
+    """
     store.require_there()
     names = [(owner, ulid) for owner, ulids in listed(store, cache).items() for ulid in ulids]
+    names = sorted(names, key=lambda name: name[1], reverse=True)[:MOST]
     lines = []
     for record in facts.records(store, names):
         report = from_record(record.fields)
