@@ -232,14 +232,14 @@ def test_prometheus_takes_the_alerts_and_the_metrics(fleet: Fleet) -> None:
 
 
 def test_the_commands_run_as_the_pods_run_them(fleet: Fleet, tmp_path: Path) -> None:
-    """As uid 65532, with a read-only root, /tmp on tmpfs and a gigabyte of address space."""
+    """As uid 65532, with a read-only root, a tmpfs and a gigabyte of address space."""
     need("unshare", "setpriv", "prlimit")
     if os.getuid() != 0:
         pytest.skip("needs root, to make a mount namespace and give up all rights in it")
     made = Tree(fleet.folder / "made").model("ab")
     fleet.cache("w", local=made.root).sync()
     place = tmp_path / "volumes"
-    for folder in ("cache", "store"):
+    for folder in ("cache", "store", "tmp"):
         (place / folder).mkdir(parents=True)
     shutil.copytree(fleet.store, place / "store", dirs_exist_ok=True)
     for path in (place, *place.rglob("*")):
@@ -258,7 +258,7 @@ def test_the_commands_run_as_the_pods_run_them(fleet: Fleet, tmp_path: Path) -> 
     inner = " && ".join(f"{python} -m casinductor {step}" for step in steps)
     script = (
         f"mount --rbind {place} /mnt && mount -o remount,bind,ro / && "
-        "mount -t tmpfs tmpfs /tmp && mount -o remount,bind,rw /mnt && "
+        "mount -o remount,bind,rw /mnt && mount -t tmpfs -o mode=1777 tmpfs /mnt/tmp && "
         "exec setpriv --reuid=65532 --regid=65532 --clear-groups --no-new-privs "
         "--bounding-set=-all --inh-caps=-all "
         f"prlimit --as=1073741824 sh -euc {shlex.quote(inner)}"
@@ -269,7 +269,8 @@ def test_the_commands_run_as_the_pods_run_them(fleet: Fleet, tmp_path: Path) -> 
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(ROOT),
             "CASINDUCTOR_STORE": "/mnt/store",
-            "CASINDUCTOR_STATE_DIR": "/tmp/casinductor",
+            "CASINDUCTOR_STATE_DIR": "/mnt/tmp/casinductor",
+            "TMPDIR": "/mnt/tmp",
             "CASINDUCTOR_GPU_TYPE": "H100",
             "HOME": "/nonexistent",
         },

@@ -10,11 +10,14 @@ import struct
 import subprocess
 import sys
 import termios
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from casinductor.cli.table import Column, _cut, _layout, number
+from casinductor.cli import bar
+from casinductor.cli.table import Column, _cut, _layout, byte_count, moment, number, print_table
 from tests.conftest import Fleet
 
 KERNEL = "triton_per_fused__to_copy__unsafe_view_add_embedding_mean_mul_pow_rsqrt_10"
@@ -58,28 +61,28 @@ def store(fleet: Fleet, corpus: Path) -> Fleet:
 LONG = "a-rather-long-name/of-a-cache/llama8-v1"
 
 
-@pytest.mark.parametrize("columns", [60, 80, 100])
 @pytest.mark.parametrize(
-    "words",
+    ("columns", "words"),
     [
-        ("ls",),
-        ("ls", LONG),
-        ("kernels", LONG),
-        ("inspect", LONG),
-        ("stats",),
-        ("runs",),
-        ("diff", LONG, LONG.replace("v1", "v2")),
-        ("trust",),
+        (80, ("ls",)),
+        (80, ("ls", LONG)),
+        (60, ("kernels", LONG)),
+        (80, ("kernels", LONG)),
+        (100, ("kernels", LONG)),
+        (100, ("inspect", LONG)),
+        (80, ("inspect", LONG)),
+        (80, ("stats",)),
+        (80, ("runs",)),
+        (80, ("diff", LONG, LONG.replace("v1", "v2"))),
+        (60, ("trust",)),
     ],
-    ids=lambda words: words[0] + str(len(words)),
+    ids=lambda given: str(given) if isinstance(given, int) else f"{given[0]}{len(given)}",
 )
 def test_every_table_fits_the_terminal(store: Fleet, words: tuple[str, ...], columns: int) -> None:
     lines = on_terminal(columns, store, *words)
     for line in lines:
         widest = max(map(len, line.split()), default=0)
         assert len(line) <= max(columns, widest), line
-    whole = on_terminal(columns, store, "--wide", *words)
-    assert len(whole) <= len(lines) or words[0] == "stats"
 
 
 def test_a_narrow_terminal_says_what_is_missing(store: Fleet) -> None:
@@ -153,3 +156,59 @@ def test_shells_complete(words: str, wanted: set[str]) -> None:
         check=False,
     )
     assert {line.partition(",")[2] for line in said.stdout.splitlines()} == wanted
+
+
+@dataclass
+class Row:
+    """A row of a table."""
+
+    name: str
+    bytes: int | None
+    made_ms: int
+
+
+def test_a_table_on_a_terminal_of_this_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "50")
+    columns = (
+        Column("name", cut="middle"),
+        number("bytes", 1, byte_count),
+        Column("made_ms", moment, 2),
+    )
+    rows = [Row("a" * 60, 1234, 0), Row("short\x1b[2J", None, 1_800_000_000_000)]
+    print_table("two rows", columns, rows, wide=False)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    title, heading, first, second, told = text.splitlines()
+    assert title == "two rows"
+    assert heading.split() == ["name", "bytes"]
+    assert "…" in first
+    assert first.endswith("1.23 kB")
+    assert second.split() == ["short\ufffd[2J", "?"]
+    assert told == "(cut: name; left out: made; --wide shows all)"
+    print_table("two rows", columns, rows, wide=True)
+    assert "a" * 60 in capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", "12")
+    print_table("two rows", columns, rows, wide=False)
+    assert "  bytes" in capsys.readouterr().out
+
+
+def test_a_bar_shows_each_phase(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bar, "PATIENCE", -1.0)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with bar.Bar() as shown:
+        shown.watch("reading manifests", 1, 4, "manifests")
+        shown.watch("moving files", 1 << 20, 4 << 20, "B")
+        text = shown._progress.get_renderable()
+        Console(file=sys.stderr, width=100).print(text)
+    assert "moving files" in capsys.readouterr().err
+
+
+def test_no_bar_for_what_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
+    with bar.Bar() as shown:
+        shown.watch("reading manifests", 1, 4, "manifests")
+    assert capsys.readouterr().err == ""

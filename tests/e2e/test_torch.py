@@ -78,7 +78,7 @@ def fleet(tmp_path: Path) -> Fleet:
     return Fleet(tmp_path)
 
 
-@pytest.fixture(params=["directory", "objects"])
+@pytest.fixture
 def any_fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Fleet:
     """The same on a directory and in a bucket of SeaweedFS."""
     if request.param == "directory":
@@ -96,6 +96,9 @@ def full_hit(job: dict[str, Any]) -> bool:
     )
 
 
+@pytest.mark.parametrize(
+    "any_fleet", [pytest.param("directory", marks=pytest.mark.soak), "objects"], indirect=True
+)
 def test_a_second_worker_hits_what_the_first_compiled(any_fleet: Fleet) -> None:
     fleet = any_fleet
     job = {"key": "model/v1", "sizes": [3]}
@@ -110,6 +113,9 @@ def test_a_second_worker_hits_what_the_first_compiled(any_fleet: Fleet) -> None:
     assert second["sync"]["manifest"] is None
 
 
+@pytest.mark.parametrize(
+    "any_fleet", ["directory", pytest.param("objects", marks=pytest.mark.soak)], indirect=True
+)
 def test_four_cold_workers_lose_nothing(any_fleet: Fleet) -> None:
     fleet = any_fleet
     barrier = fleet.folder / "barrier"

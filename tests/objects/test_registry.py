@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from casinductor.cli.main import main
 from tests.conftest import Fleet, Tree, content
 from tests.needs import need
 from tests.servers import free_ports
@@ -76,23 +77,23 @@ Run = Callable[..., Any]
 
 
 @pytest.fixture
-def run(fleet: Fleet) -> Run:
-    """A command in a process of its own; its JSON, or the finished process for a status."""
+def run(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> Run:
+    """A command in this process, as ``main`` runs it; its JSON, or its errors for a status."""
 
     def command(*words: object, status: int = 0, state: str = "cli", **variables: str) -> Any:
-        said = subprocess.run(
-            [sys.executable, "-m", "casinductor", "--gpu", "H100", "--json", *map(str, words)],
-            env={
-                **os.environ,
-                "CASINDUCTOR_STATE_DIR": str(fleet.folder / "state" / state),
-                **variables,
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert said.returncode == status, said.stderr
-        return json.loads(said.stdout) if status == 0 else said.stderr
+        folder = str(fleet.folder / "state" / state)
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in {"CASINDUCTOR_STATE_DIR": folder, **variables}.items():
+                patch.setenv(name, value)
+            capsys.readouterr()
+            try:
+                main(["--gpu", "H100", "--json", *map(str, words)])
+                ended = 0
+            except SystemExit as stop:
+                ended = int(stop.code or 0)
+        said = capsys.readouterr()
+        assert ended == status, said.err
+        return json.loads(said.out) if status == 0 else said.err
 
     return command
 
