@@ -58,6 +58,7 @@ def test_custom_autograd_functions(tmp_path: Path) -> None:
     assert causes(site) == []
 
 
+@pytest.mark.soak
 def test_autocast_inside_of_what_is_compiled(tmp_path: Path) -> None:
     site = Site(tmp_path)
     assert "bypassed" in site.run(AUTOCAST)

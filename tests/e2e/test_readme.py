@@ -42,7 +42,7 @@ def test_the_sites_first_page_begins_as_the_readme() -> None:
     assert examples("docs/index.md") == examples("README.md")[:1]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/api.md"])
+@pytest.mark.parametrize("page", ["README.md", pytest.param("docs/api.md", marks=pytest.mark.soak)])
 def test_examples_share_what_they_compile(page: str, tmp_path: Path) -> None:
     for number, example in enumerate(examples(page)):
         site = Site(tmp_path / str(number))

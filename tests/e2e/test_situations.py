@@ -172,6 +172,7 @@ def test_a_cache_that_is_switched_off_is_named(site: Site) -> None:
     assert "torch's cache is off: TORCHINDUCTOR_FORCE_DISABLE_CACHES=1" in said
 
 
+@pytest.mark.soak
 def test_a_live_block_loses_little_to_sigkill(site: Site) -> None:
     code = """
 with synchronized_inductor_cache("m/v1"): model(1)

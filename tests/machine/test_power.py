@@ -63,6 +63,7 @@ def test_many_power_cuts(tmp_path: Path) -> None:
     print(f"{cut_power(tmp_path, 20)} syncs acknowledged before 20 power cuts, all there")
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(200)
 def test_two_clients_of_a_real_nfs_server(tmp_path: Path) -> None:
     """One syncs, compacts and collects through its mount, the other through its own."""

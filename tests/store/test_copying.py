@@ -255,7 +255,7 @@ class TestBundles:
 
     @given(where=st.floats(0, 1), value=st.integers(0, 255))
     @settings(
-        max_examples=150,
+        max_examples=60,
         deadline=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture],
     )
