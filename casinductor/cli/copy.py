@@ -129,15 +129,21 @@ def _image(
 
 
 def _chosen(origin: Store, named: tuple[str, ...], gpu: str) -> list[CacheId]:
-    """The caches of these names and patterns, all for none."""
+    """The caches of these names and patterns, all for none. Raises :class:`CacheNotFound`."""
+    from casinductor.errors import CacheNotFound
     from casinductor.store.lookup import find_cache
 
     if not named:
-        return origin.caches()
+        if there := origin.caches():
+            return there
+        raise CacheNotFound(f"{origin.backend.url} holds no cache")
     found: dict[CacheId, None] = {}
     for name in named:
         if any(sign in name for sign in "*?["):
-            found |= dict.fromkeys(c for c in origin.caches() if fnmatchcase(str(c), name))
+            matching = [c for c in origin.caches() if fnmatchcase(str(c), name)]
+            if not matching:
+                raise CacheNotFound(f"no cache of {origin.backend.url} matches {name}")
+            found |= dict.fromkeys(matching)
         else:
             found[find_cache(origin.backend, name, gpu)] = None
     return list(found)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from casinductor.settings import Settings
     from casinductor.store.store import Store
 
+#: What shows a bar now, if anything does.
+_watching: list[Watch] = []
 _NO_GPU = (None, "CPU")
 Function = Callable[..., Any]
 T = TypeVar("T")
@@ -197,8 +199,15 @@ class Options:
             return
         from casinductor.cli.bar import Bar
 
+        if _watching:  # work on a store within work on another: one terminal has one bar
+            yield _watching[0]
+            return
         with Bar() as bar:
-            yield bar.watch
+            _watching.append(bar.watch)
+            try:
+                yield bar.watch
+            finally:
+                _watching.clear()
 
     def wait(self, seconds: float) -> None:
         """Sleep, and say so: on a network filesystem it takes minutes."""

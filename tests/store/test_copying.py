@@ -299,3 +299,18 @@ def test_the_command_takes_patterns_and_names(two: Fleet) -> None:
     assert copy("H100/oth*") == ["H100/other/v2"]
     assert copy("model/v1") == ["H100/model/v1"]
     assert copy("H100/model/v1", "*") == ["H100/model/v1", "H100/other/v2"]
+    for words, told in (
+        ((str(two.store), str(two.folder / "x"), "nope*"), "matches nope*"),
+        ((str(two.store), str(two.folder / "x"), "modle/v1"), "did you mean H100/model/v1?"),
+        ((str(two.folder / "nowhere"), str(two.folder / "x")), "no such directory"),
+    ):
+        said = subprocess.run(
+            [sys.executable, "-m", "casinductor", "--gpu", "H100", "copy", *words],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert said.returncode in (3, 5)
+        assert told in said.stderr
+    assert not (two.folder / "x").exists()
