@@ -113,9 +113,8 @@ def test_a_second_worker_hits_what_the_first_compiled(any_fleet: Fleet) -> None:
     assert second["sync"]["manifest"] is None
 
 
-@pytest.mark.parametrize(
-    "any_fleet", ["directory", pytest.param("objects", marks=pytest.mark.soak)], indirect=True
-)
+@pytest.mark.soak
+@pytest.mark.parametrize("any_fleet", ["directory", "objects"], indirect=True)
 def test_four_cold_workers_lose_nothing(any_fleet: Fleet) -> None:
     fleet = any_fleet
     barrier = fleet.folder / "barrier"
