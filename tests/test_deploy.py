@@ -267,7 +267,7 @@ def test_the_commands_run_as_the_pods_run_them(fleet: Fleet, tmp_path: Path) -> 
         ["unshare", "--mount", "--propagation", "private", "sh", "-euc", script],
         env={
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}",
             "CASINDUCTOR_STORE": "/mnt/store",
             "CASINDUCTOR_STATE_DIR": "/mnt/tmp/casinductor",
             "TMPDIR": "/mnt/tmp",
