@@ -76,7 +76,7 @@ def command(
 
     def work(origin: Store) -> list[CopyReport]:
         origin.require_there()
-        chosen = _chosen(origin, caches, given.gpu_type or options.gpu_type())
+        chosen = _chosen(origin, caches, options.gpu_type())
         return options.on_store(
             here,
             lambda store: [copy_cache(origin, store, c, codec, level or 12) for c in chosen],
@@ -114,7 +114,7 @@ def _image(
 
         def work(store: Store) -> Image:
             store.require_there()
-            (cache,) = _chosen(store, caches, options.gpu or options.gpu_type())
+            (cache,) = _chosen(store, caches, options.gpu_type())
             return write_image(store, facts, cache, named, arch, layer)
 
         made = options.on_store(settings, work)

@@ -56,6 +56,4 @@ def command(options: Options, cache: str, **given: Any) -> None:
     arrangement = Arrangement(**given)
     target = options.found(cache)
     every = graph_rows(view_of(target.settings, target.id, *GRAPH_KINDS))
-    rows = arrangement.of(every, GraphRow)
-    title = arrangement.title(str(target.id), len(rows), len(every), "graph")
-    options.table([row.as_dict() for row in rows], title, _COLUMNS, rows)
+    arrangement.show(options, str(target.id), "graph", every, GraphRow, _COLUMNS)

@@ -66,6 +66,4 @@ def command(options: Options, cache: str, **given: Any) -> None:
             target.settings, lambda store: look_at(store, facts, target.id, *KERNEL_KINDS)
         )
         every = kernel_rows(view, facts)
-    rows = arrangement.of(every, KernelRow)
-    title = arrangement.title(str(target.id), len(rows), len(every), "kernel")
-    options.table([row.as_dict() for row in rows], title, _COLUMNS, rows)
+    arrangement.show(options, str(target.id), "kernel", every, KernelRow, _COLUMNS)

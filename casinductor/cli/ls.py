@@ -68,9 +68,7 @@ def _caches(options: Options, arrangement: Arrangement) -> None:
 
     settings = options.settings()
     lines = options.on_store(settings, lambda store: cache_lines(store, options.gpu))
-    rows = arrangement.of(lines, CacheLine)
-    title = arrangement.title(settings.store, len(rows), len(lines), "cache")
-    options.table([line.as_dict() for line in rows], title, _CACHES, rows)
+    arrangement.show(options, settings.store, "cache", lines, CacheLine, _CACHES)
 
 
 def _groups(options: Options, cache: str, by_kind: bool, arrangement: Arrangement) -> None:
@@ -78,12 +76,8 @@ def _groups(options: Options, cache: str, by_kind: bool, arrangement: Arrangemen
 
     target = options.found(cache)
     lines = options.on_store(target.settings, lambda store: group_lines(store, target.id))
+    subject = str(target.id)
     if by_kind:
-        all_kinds = kind_lines(lines)
-        kinds = arrangement.of(all_kinds, KindLine)
-        title = arrangement.title(str(target.id), len(kinds), len(all_kinds), "kind")
-        options.table([line.as_dict() for line in kinds], title, _KINDS, kinds)
-        return
-    rows = arrangement.of(lines, GroupLine)
-    title = arrangement.title(str(target.id), len(rows), len(lines), "group")
-    options.table([line.as_dict() for line in rows], title, _GROUPS, rows)
+        arrangement.show(options, subject, "kind", kind_lines(lines), KindLine, _KINDS)
+    else:
+        arrangement.show(options, subject, "group", lines, GroupLine, _GROUPS)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from casinductor.cli.command import Command, command_options
-from casinductor.cli.options import Options
+from casinductor.cli.options import Options, write_file
 
 if TYPE_CHECKING:
     from casinductor.store.store import Store
@@ -33,7 +33,6 @@ def command(options: Options, textfile: Path | None) -> None:
       casinductor metrics
       casinductor metrics --textfile /var/lib/node_exporter/casinductor.prom
     """
-    from casinductor.errors import LocalDirectory, Unsupported
     from casinductor.inspect.metrics import registry
     from casinductor.inspect.view import open_facts
 
@@ -41,23 +40,15 @@ def command(options: Options, textfile: Path | None) -> None:
         raise click.UsageError("metrics are text in Prometheus' format; for JSON see stats")
     settings = options.settings()
 
-    def work(store: Store) -> str:
+    def work(store: Store) -> bytes:
         found = registry(store, facts)
-        from prometheus_client import generate_latest, write_to_textfile
+        from prometheus_client import generate_latest
 
-        if textfile is not None:
-            try:
-                write_to_textfile(str(textfile), found)
-            except OSError as error:
-                reason = error.strerror or error
-                raise LocalDirectory(f"cannot write {textfile}: {reason}") from error
-            return ""
-        return generate_latest(found).decode()
+        return generate_latest(found)
 
-    try:
-        with open_facts(settings) as facts:
-            text = options.on_store(settings, work)
-    except ImportError as error:
-        raise Unsupported(f"metrics need prometheus-client: {error}") from error
-    if not options.quiet and text:
-        click.echo(text, nl=False)
+    with open_facts(settings) as facts:
+        text = options.on_store(settings, work)
+    if textfile is not None:
+        write_file(textfile, text)
+    elif not options.quiet:
+        click.echo(text.decode(), nl=False)

@@ -106,6 +106,7 @@ class Options:
         as listings have it.
         """
         from casinductor.cache import Cache
+        from casinductor.inductor.gpu import get_gpu_type
         from casinductor.inductor.interpreter import fingerprint_of
         from casinductor.store.lookup import own_key
 
@@ -113,13 +114,14 @@ class Options:
         worker = fingerprint_of(python) if python else None
         if worker is not None and worker.device == "none" and settings.gpu_type not in _NO_GPU:
             worker = replace(worker, device="unsure")  # a container that shows none, beside one
-        found = Cache(key, settings=settings, worker=worker)
-        own = own_key(key, found.id.gpu)
-        return found if own == key else Cache(own, settings=settings, worker=worker)
+        gpu = settings.gpu_type or get_gpu_type()
+        return Cache(own_key(key, gpu), gpu=gpu, settings=settings, worker=worker)
 
     def gpu_type(self) -> str:
         """The GPU type of the options, the environment or this worker."""
-        return self.cache("any").id.gpu
+        from casinductor.inductor.gpu import get_gpu_type
+
+        return self.settings().gpu_type or get_gpu_type()
 
     def found(
         self, name: str, local_dir: Path | None = None, *, must: bool = True, **more: Any
@@ -129,15 +131,14 @@ class Options:
         Raises :class:`CacheNotFound` with what is there instead, unless it need not be there
         (``must``); ``more`` as for :meth:`cache`.
         """
-        from casinductor.cache import Cache
         from casinductor.errors import CasinductorError
         from casinductor.store.backends.address import open_backend
         from casinductor.store.lookup import find_cache
 
-        target = Cache(name, settings=self.settings(local_dir, more.get("families", ())))
-        backend = open_backend(target.settings.store)
+        gpu = self.gpu_type()
+        backend = open_backend(self.settings().store)
         try:
-            cache = find_cache(backend, name, target.id.gpu) if backend.there else None
+            cache = find_cache(backend, name, gpu) if backend.there else None
         except CasinductorError:
             if must:
                 raise

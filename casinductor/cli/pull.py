@@ -61,11 +61,11 @@ def command(
     from casinductor.reports.transfer import not_believed
     from casinductor.settings import parse_restore
 
-    source, missing = options.cache(cache, target, python, families), None
+    missing = None
     try:
         source = options.found(cache, target, python=python, families=families)
     except CacheNotFound as error:  # it may still lie there as a zip
-        missing = error
+        source, missing = options.cache(cache, target, python, families), error
     wanted = parse_restore(mode, "--restore") if mode else None
     with options.bar(source, "restoring"):
         report = source.restore(wanted, deadline)

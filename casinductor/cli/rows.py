@@ -9,14 +9,24 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
 from casinductor.util.human import counted
 
+if TYPE_CHECKING:
+    from casinductor.cli.options import Options
+    from casinductor.cli.table import Column
+
 Function = Callable[..., Any]
-R = TypeVar("R")
+
+
+class _Row(Protocol):
+    def as_dict(self) -> dict[str, Any]: ...
+
+
+R = TypeVar("R", bound=_Row)
 
 
 @dataclass(frozen=True)
@@ -44,10 +54,20 @@ class Arrangement:
             kept.reverse()
         return kept[: self.limit]
 
-    def title(self, subject: str, shown: int, of: int, noun: str) -> str:
-        """``subject: 3 of 59 kernels``."""
-        text = counted(of, noun)
-        return f"{subject}: {text}" if shown == of else f"{subject}: {shown:,} of {text}"
+    def show(
+        self,
+        options: Options,
+        subject: str,
+        noun: str,
+        every: Sequence[R],
+        row: type[R],
+        columns: Sequence[Column],
+    ) -> None:
+        """Print what is left of the rows, under ``subject: 3 of 59 kernels``."""
+        rows = self.of(every, row)
+        count = counted(len(every), noun)
+        shown = count if len(rows) == len(every) else f"{len(rows):,} of {count}"
+        options.table([one.as_dict() for one in rows], f"{subject}: {shown}", columns, rows)
 
 
 def _columns_of(row: type[Any]) -> dict[str, str]:

@@ -55,7 +55,5 @@ def command(options: Options, cache: str | None, **given: Any) -> None:
         lines = options.on_store(
             settings, lambda store: run_lines(store, facts, target.id if target else None)
         )
-    rows = arrangement.of(lines, RunLine)
     subject = str(target.id) if target else settings.store
-    title = arrangement.title(subject, len(rows), len(lines), "warm-up")
-    options.table([row.as_dict() for row in rows], title, _COLUMNS, rows)
+    arrangement.show(options, subject, "warm-up", lines, RunLine, _COLUMNS)

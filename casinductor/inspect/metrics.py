@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from casinductor.errors import Unsupported
 from casinductor.inspect.accounts import accounts
 from casinductor.inspect.facts import Facts
-from casinductor.inspect.runs import DAY_MS, Tally, run_lines
+from casinductor.inspect.runs import Tally, run_lines
 from casinductor.store.format.ulid import ulid_ms
 from casinductor.store.stats import Figures, cache_lines, figures
 from casinductor.store.store import Store
+from casinductor.store.uses import DAY_MS
 from casinductor.store.write.chores import Chore, last_chores
 
 if TYPE_CHECKING:

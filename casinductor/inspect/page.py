@@ -187,11 +187,5 @@ def _kernels(summary: Summary) -> str:
 def _idle(summary: Summary) -> str:
     rows = [[i.name, i.kind, i.cache, i.bytes, i.restored] for i in summary.idle]
     note = "Restored by warm-ups that are on record and never read by one."
-    return _table(
-        summary,
-        "idle",
-        "Unused artifacts",
-        note,
-        ["name", "kind", "cache", "bytes", "restored"],
-        rows,
-    )
+    columns = ["name", "kind", "cache", "bytes", "restored"]
+    return _table(summary, "idle", "Unused artifacts", note, columns, rows)

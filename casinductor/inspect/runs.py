@@ -15,9 +15,9 @@ from casinductor.reports.warmup import WarmupReport, from_record
 from casinductor.store.format.names import CacheId
 from casinductor.store.format.ulid import ulid_ms
 from casinductor.store.store import Store
+from casinductor.store.uses import DAY_MS
 from casinductor.store.write.journal import Record, listed
 
-DAY_MS = 86_400_000
 #: Each is a small object that is read once by each machine.
 MOST = 10_000
 

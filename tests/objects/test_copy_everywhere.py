@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from itertools import pairwise, product
@@ -20,24 +19,10 @@ from tests.conftest import Fleet, Tree, content
 from tests.objects.test_registry import Registry
 from tests.objects.test_registry import registry as registry
 from tests.servers import Server
+from tests.store.test_copying import kill_a_copy
 
 pytestmark = [pytest.mark.soak, pytest.mark.servers, pytest.mark.timeout(300)]
 MODELS, SYNCS = 1250, 10
-#: Publishes a chunk, says so, and takes its time, so that it can be killed between two.
-SLOWLY = """
-import time
-from casinductor.store.write import publish
-real = publish.publish
-def slowly(*given):
-    done = real(*given)
-    print("one", flush=True)
-    time.sleep(0.3)
-    return done
-from casinductor.store.maintain import copying
-copying.publish = slowly
-from casinductor.cli.main import main
-main()
-"""
 
 
 @pytest.fixture
@@ -68,20 +53,11 @@ def restored(fleet: Fleet, store: str) -> dict[str, bytes]:
 
 def copy_with_a_kill(fleet: Fleet, source: str, target: str) -> None:
     """Copy, killed after four chunks, and then to the end."""
-    environment = {**os.environ, "CASINDUCTOR_STATE_DIR": str(fleet.folder / "state/copier")}
-    words = ["--gpu", "H100", "copy", source, target]
-    process = subprocess.Popen(
-        [sys.executable, "-c", SLOWLY, *words], stdout=subprocess.PIPE, env=environment
-    )
-    assert process.stdout is not None
-    for _ in range(4):
-        assert process.stdout.readline() == b"one\n"
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    process.stdout.close()
+    state = fleet.folder / "state/copier"
+    kill_a_copy(state, source, target)
     said = subprocess.run(
-        [sys.executable, "-m", "casinductor", *words],
-        env=environment,
+        [sys.executable, "-m", "casinductor", "--gpu", "H100", "copy", source, target],
+        env={**os.environ, "CASINDUCTOR_STATE_DIR": str(state)},
         capture_output=True,
         text=True,
         check=False,

@@ -7,7 +7,6 @@ import ctypes
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from casinductor.cli.main import main
 from tests.conftest import Fleet, Tree, content
 from tests.needs import need
 from tests.servers import free_ports
+from tests.store.test_copying import kill_a_copy
 
 pytestmark = pytest.mark.servers
 
@@ -182,17 +182,7 @@ def test_a_copy_that_is_killed_goes_on(fleet: Fleet, run: Run, registry: Registr
         "from casinductor.cli.main import main\n"
         "main()\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", slow, "--gpu", "H100", "copy", str(fleet.store), tag],
-        stdout=subprocess.PIPE,
-        env={**os.environ, "CASINDUCTOR_STATE_DIR": str(fleet.folder / "state/cli")},
-    )
-    assert process.stdout is not None
-    for _ in range(4):
-        assert process.stdout.readline() == b"one\n"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    kill_a_copy(fleet.folder / "state/cli", str(fleet.store), tag, slow)
     assert "no such repository or tag" in run("--store", tag, "ls", status=3)
     sent = registry.blobs()
     (report,) = run("copy", fleet.store, tag)

@@ -33,6 +33,36 @@ from casinductor.store.verify.check import check
 from tests.conftest import Fleet, Tree, content
 
 V1 = CacheId("H100", "model/v1")
+#: Publishes a chunk, says so, and takes its time, so that it can be killed between two.
+SLOWLY = """
+import time
+from casinductor.store.write import publish
+real = publish.publish
+def slowly(*given):
+    done = real(*given)
+    print("one", flush=True)
+    time.sleep(0.3)
+    return done
+from casinductor.store.maintain import copying
+copying.publish = slowly
+from casinductor.cli.main import main
+main()
+"""
+
+
+def kill_a_copy(state: Path, source: str, target: str, slowly: str = SLOWLY) -> None:
+    """Run the command, and kill it once it said four times that something is done."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", slowly, "--gpu", "H100", "copy", source, target],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "CASINDUCTOR_STATE_DIR": str(state)},
+    )
+    assert process.stdout is not None
+    for _ in range(4):
+        assert process.stdout.readline() == b"one\n"
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    process.stdout.close()
 
 
 def copied(fleet: Fleet, target: str, source: str | None = None) -> CopyReport:
@@ -146,29 +176,7 @@ def test_a_copy_that_is_killed_goes_on(
         fleet.cache("w").sync()
     expected = restored(fleet, str(fleet.store), "reader")
     target = PLACES[place](fleet.folder)
-    slow = (
-        "import sys, time\n"
-        "from casinductor.store.write import publish\n"
-        "real = publish.publish\n"
-        "def slowly(*given):\n"
-        "    done = real(*given); print('one', flush=True); time.sleep(0.2); return done\n"
-        "from casinductor.store.maintain import copying\n"
-        "copying.publish = slowly\n"
-        "from casinductor.cli.main import main\n"
-        "main()\n"
-    )
-    environment = {**os.environ, "CASINDUCTOR_STATE_DIR": str(fleet.folder / "state/killed")}
-    process = subprocess.Popen(
-        [sys.executable, "-c", slow, "--gpu", "H100", "copy", str(fleet.store), target],
-        stdout=subprocess.PIPE,
-        env=environment,
-    )
-    assert process.stdout is not None
-    for _ in range(4):
-        assert process.stdout.readline() == b"one\n"
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    process.stdout.close()
+    kill_a_copy(fleet.folder / "state/killed", str(fleet.store), target)
     if place == "bundle":
         assert not Path(target).exists()
         assert beside(Path(target)).is_dir()

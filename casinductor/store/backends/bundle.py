@@ -90,11 +90,10 @@ def _nothing(name: str, ranges: Sequence[tuple[int, int]]) -> Iterator[bytes]:
 def seal(backend: OpenedBackend, path: Path) -> int:
     """Write everything into one file, which takes the old one's place; returns its bytes."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    sources = dict.fromkeys(backend.sealed.objects, backend.sealed)
     added = [item.name for item in backend.added()]
     try:
         with zipfile.ZipFile(temporary, "x", zipfile.ZIP_STORED) as archive:
-            for name in sorted([*sources, *added]):
+            for name in sorted([*backend.sealed.objects, *added]):
                 _add(archive, backend, name)
         descriptor = os.open(temporary, os.O_RDONLY)
         try:
@@ -103,11 +102,9 @@ def seal(backend: OpenedBackend, path: Path) -> int:
             os.close(descriptor)
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise store_error(error, "writing", str(path), writing=True) from error
-    except BaseException:
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
     return path.stat().st_size
 
 

@@ -13,6 +13,7 @@ from casinductor.errors import StoreUnavailable
 from casinductor.store.backends.filesystem import FilesystemBackend
 from casinductor.store.backends.repository import PARALLEL, Artifact, Layer, Repository, layer_of
 from casinductor.store.backends.sealed import OpenedBackend, SealedBackend
+from casinductor.store.format import names
 
 _TRIES = 6
 
@@ -55,7 +56,7 @@ def seal(repository: Repository, backend: OpenedBackend) -> None:
         there = repository.artifact()
         if there.layers and own.items() <= there.layers.items():
             return
-        if "FORMAT" in there.layers:
-            own.pop("FORMAT", None)  # whoever was first named the store
+        if names.FORMAT in there.layers:
+            own.pop(names.FORMAT, None)  # whoever was first named the store
         repository.put({**own, **there.layers})
     raise StoreUnavailable(f"{repository.address}: others point the tag elsewhere, again and again")

@@ -38,7 +38,7 @@ class SealedBackend:
         self._reader = reader
 
     def probe(self) -> str:
-        raise self._refusal("FORMAT")
+        raise self._refusal(names.FORMAT)
 
     def put(self, name: str, parts: Iterable[bytes], *, durable: bool = True) -> int:  # noqa: ARG002
         if names.parse_use(name) is not None:

@@ -7,9 +7,17 @@ which so little is used that the collection moves it elsewhere counts with what 
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import NamedTuple
 
 from casinductor.store.format.names import CacheId
 from casinductor.store.store import Store
+
+
+class Addition(NamedTuple):
+    """What a cache adds: its bytes, and its frames as (pack, offset, stored bytes)."""
+
+    bytes: int
+    frames: list[tuple[str, int, int]]
 
 
 class Footprint:
@@ -23,23 +31,27 @@ class Footprint:
         self._frames: set[tuple[str, int]] = set()
         self.bytes = 0
 
-    def more(self, cache: CacheId) -> int:
+    def more(self, cache: CacheId) -> Addition:
         """What this cache would add."""
+        every = self._catalog.packs.frames_of_cache(cache)
+        frames = [
+            (pack, at, stored) for pack, at, stored in every if (pack, at) not in self._frames
+        ]
         added: dict[str, int] = defaultdict(int)
-        for pack, offset, stored in self._catalog.packs.frames_of_cache(cache):
-            if (pack, offset) not in self._frames:
-                added[pack] += stored
-        return self._catalog.manifests.bytes(cache) + sum(
+        for pack, _, stored in frames:
+            added[pack] += stored
+        size = self._catalog.manifests.bytes(cache) + sum(
             self._cost(pack, self._used[pack] + stored) - self._cost(pack, self._used[pack])
             for pack, stored in added.items()
         )
+        return Addition(size, frames)
 
-    def add(self, cache: CacheId) -> None:
-        self.bytes += self.more(cache)
-        for pack, offset, stored in self._catalog.packs.frames_of_cache(cache):
-            if (pack, offset) not in self._frames:
-                self._frames.add((pack, offset))
-                self._used[pack] += stored
+    def add(self, more: Addition) -> None:
+        """Add a cache; ``more`` is what it adds now."""
+        self.bytes += more.bytes
+        for pack, offset, stored in more.frames:
+            self._frames.add((pack, offset))
+            self._used[pack] += stored
 
     def _cost(self, pack: str, used: int) -> int:
         size = self._sizes.get(pack, used)

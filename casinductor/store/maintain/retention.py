@@ -101,13 +101,13 @@ def _fit(
     budget, kept, full = policy.max_bytes or 0, Footprint(store, max_unused), False
     living = [cache for cache, verdict in found.items() if verdict.everything or verdict.origins]
     for cache in sorted(living, key=lambda c: (not _protected(c, policy), age(c), c)):
-        size = kept.more(cache)
-        full = full or kept.bytes + size > budget
+        more = kept.more(cache)
+        full = full or kept.bytes + more.bytes > budget
         if full and not _protected(cache, policy):
-            told = f"{human.size(size)}, last used {_ago(age(cache))}"
+            told = f"{human.size(more.bytes)}, last used {_ago(age(cache))}"
             found[cache] = Verdict(False, why=f"beyond --max-bytes, least recently used: {told}")
         else:
-            kept.add(cache)
+            kept.add(more)
 
 
 def _ago(age: float) -> str:
