@@ -121,7 +121,9 @@ class _Copy:
     def publish(self, chunk: list[Same]) -> None:
         """Publish one chunk, again if a collector takes something away on either side."""
         barred, replaced = self.target.read_marks(), list[str]()
+        told = len(self.report.lost)
         for attempt in range(_ATTEMPTS):
+            del self.report.lost[told:]  # every attempt finds anew what is lost
             try:
                 done = self._once(chunk, barred, replaced)
             except (Damaged, StoreUnavailable) as error:
