@@ -12,10 +12,11 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 Fate = Literal["pass", "lose", "reset", "refuse", "stall"]
@@ -36,6 +37,14 @@ class Request:
     of_method: int
 
 
+class Span(NamedTuple):
+    """When a request, or the making of a connection, began and ended; ``what`` names it."""
+
+    begin: float
+    end: float
+    what: str
+
+
 @dataclass
 class Traffic:
     """What passed: requests by method, connections, bytes of bodies and heads each way."""
@@ -45,6 +54,18 @@ class Traffic:
     connections: int = 0
     up: int = 0
     down: int = 0
+    spans: list[Span] = field(default_factory=list)
+
+    @property
+    def rounds(self) -> list[Span]:
+        """The longest row of spans that each began after the one before had ended: what must wait
+        for each other at most. Its length is the number of dependent round trips.
+        """
+        row: list[Span] = []
+        for span in sorted(self.spans, key=lambda span: span.end):
+            if not row or span.begin >= row[-1].end:
+                row.append(span)
+        return row
 
     @property
     def total(self) -> int:
@@ -102,7 +123,9 @@ class Proxy:
         self.traffic.connections += 1
         _no_delay(writer)
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            begin = time.monotonic()
             await asyncio.sleep(self.latency)
+            self.traffic.spans.append(Span(begin, time.monotonic(), "connect"))
             upstream = await asyncio.open_connection(self._host, self._port, limit=1 << 20)
             _no_delay(upstream[1])
             try:
@@ -121,6 +144,7 @@ class Proxy:
     ) -> bool:
         """One request and its reply; False when the connection is over."""
         head = await reader.readuntil(b"\r\n\r\n")
+        begin = time.monotonic()
         method, target, _ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
         traffic = self.traffic
         request = Request(method, target, traffic.total, traffic.requests[method])
@@ -164,6 +188,7 @@ class Proxy:
                 writer.write(part)
                 await writer.drain()
         await writer.drain()
+        traffic.spans.append(Span(begin, time.monotonic(), f"{method} {target}"))
         return b"connection: close" not in reply.lower()
 
 

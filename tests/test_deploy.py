@@ -231,6 +231,24 @@ def test_prometheus_takes_the_alerts_and_the_metrics(fleet: Fleet) -> None:
     assert (said.returncode, said.stdout, said.stderr) == (0, b"", b"")
 
 
+def show_to_everybody(folders: list[Path], aside: Path) -> str:
+    """The lines of a shell that, in a mount namespace of its own, let any user enter ``folders``,
+    although they lie in a home that is private.
+    """
+    hidden = {
+        next((p for p in reversed(f.parents) if not p.stat().st_mode & 0o001), None): None
+        for f in folders
+    }
+    lines = []
+    for number, folder in enumerate(folders):
+        (aside / str(number)).mkdir(parents=True)
+        lines.append(f"mount --rbind {folder} {aside / str(number)}")
+    lines += [f"mount -t tmpfs -o mode=755 tmpfs {private}" for private in hidden if private]
+    for number, folder in enumerate(folders):
+        lines.append(f"mkdir -p {folder}; mount --rbind {aside / str(number)} {folder}")
+    return "; ".join(lines)
+
+
 def test_the_commands_run_as_the_pods_run_them(fleet: Fleet, tmp_path: Path) -> None:
     """As uid 65532, with a read-only root, a tmpfs and a gigabyte of address space."""
     need("unshare", "setpriv", "prlimit")
@@ -256,7 +274,9 @@ def test_the_commands_run_as_the_pods_run_them(fleet: Fleet, tmp_path: Path) -> 
         "stats",
     ]
     inner = " && ".join(f"{python} -m casinductor {step}" for step in steps)
+    folders = [ROOT.resolve(), Path(sys.base_prefix).resolve()]
     script = (
+        f"{show_to_everybody(folders, tmp_path / 'aside')}; "
         f"mount --rbind {place} /mnt && mount -o remount,bind,ro / && "
         "mount -o remount,bind,rw /mnt && mount -t tmpfs -o mode=1777 tmpfs /mnt/tmp && "
         "exec setpriv --reuid=65532 --regid=65532 --clear-groups --no-new-privs "

@@ -6,8 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
+
+import pytest
 
 from tests.needs import need, need_root
 
@@ -41,6 +45,23 @@ def need_machine(*names: str) -> None:
     """Skip where user-mode Linux, or something that a test needs inside, is not there."""
     need_root("user-mode Linux on the host's files")
     need("linux.uml", "mkfs.ext4", *names)
+    if reason := _why_it_does_not_boot():
+        pytest.skip(
+            f"user-mode Linux does not start on this processor ({reason}): run on another machine"
+        )
+
+
+@cache
+def _why_it_does_not_boot() -> str:
+    """The kernel's last words where it does not boot, empty where it does. Seen with Linux 6.1 on a
+    processor with AMX: the host refuses the registers that the guest sets.
+    """
+    with tempfile.TemporaryDirectory(prefix="casinductor-uml-") as folder:
+        said = Machine(Path(folder)).run("echo it boots", seconds=60)
+    if "it boots" in said:
+        return ""
+    words = [line.strip() for line in said.splitlines() if "userspace -" in line or "panic" in line]
+    return "; ".join(words[:2]) or "no output"
 
 
 def need_modules() -> None:
