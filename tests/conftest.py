@@ -10,6 +10,7 @@ import random
 import shutil
 import tarfile
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -186,6 +187,14 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         cleared = ("CASINDUCTOR_", "TORCHINDUCTOR_CACHE", "TRITON_CACHE")
         if name.startswith(cleared) and name not in kept:
             monkeypatch.delenv(name)
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait for what happens beside the test."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 @pytest.fixture

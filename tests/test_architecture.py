@@ -49,7 +49,7 @@ STORE_ROOMS = (
     ("format",),
     ("backends", "index"),
     ("marks", "leads", "completions", "lookup"),
-    ("refreshed",),
+    ("refreshed", "founding"),
     ("store",),
     ("uses",),
     ("opening", "stats", "signers", "read", "write"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -18,7 +17,7 @@ from casinductor.companion.companion import Companion
 from casinductor.companion.live import Live
 from casinductor.inductor.fingerprint import worker_fingerprint
 from casinductor.reports.transfer import SyncReport
-from tests.conftest import Fleet, Tree
+from tests.conftest import Fleet, Tree, until
 
 
 @dataclass
@@ -32,13 +31,6 @@ class Told:
 
     def count(self, event: str) -> int:
         return sum(name == event for name, _ in self.events)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from casinductor.errors import StoreFull, StoreReadOnly, StoreUnavailable
+from casinductor.store.backend import Listed
 from casinductor.store.backends.filesystem import FilesystemBackend
 from casinductor.store.maintain.collect import collect
 from casinductor.store.maintain.compact import compact
@@ -112,6 +113,26 @@ def test_permissions_that_are_withdrawn_midway(
     assert len(holds(small, "one")) == 16
     gc(small)
     assert len(holds(small, "one")) == 16
+
+
+def test_a_sync_that_cannot_read_tombstones_relies_on_nothing(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is there may be about to go: a sync that cannot know it must not acknowledge."""
+    Tree(fleet.folder / "local/w").model("ab")
+    fleet.cache("w", "one").sync()
+    real, failures = FilesystemBackend.list, ["the server is busy"]
+
+    def refused(self: FilesystemBackend, prefix: str, *, recursive: bool = False) -> list[Listed]:
+        if prefix == "condemned/" and failures:
+            raise StoreUnavailable(failures.pop())
+        return real(self, prefix, recursive=recursive)
+
+    monkeypatch.setattr(FilesystemBackend, "list", refused)
+    with pytest.raises(StoreUnavailable, match="busy"):
+        fleet.cache("w", "one").sync()
+    monkeypatch.undo()
+    assert fleet.cache("w", "one").sync().groups_added == 0
 
 
 CHILD = """

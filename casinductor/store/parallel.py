@@ -44,6 +44,25 @@ def submit(pool: Executor, work: Callable[..., B], *args: Any) -> Future[B]:
         return done
 
 
+def begin(work: Callable[[], B], most: int) -> Callable[[], B]:
+    """Begin work beside the caller, or do it now where ``most`` is one; what waits for its result,
+    as often as it is asked, or raises what the work raised.
+    """
+    done: Future[B] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    if most <= 1:
+        run()
+    else:
+        Thread(target=run, name="casinductor-beside", daemon=True).start()
+    return done.result
+
+
 def start_background(work: Callable[[], object], most: int) -> Callable[[float | None], None]:
     """Begin work that raises nothing; returns what waits for it, some seconds at most."""
     if most <= 1:

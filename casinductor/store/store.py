@@ -7,7 +7,6 @@ What is not believed never reaches the tables that anything is decided by.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -15,20 +14,18 @@ from casinductor.deadline import UNLIMITED, Deadline
 from casinductor.errors import (
     CasinductorError,
     Damaged,
-    NameTaken,
     ObjectMissing,
-    StoreFormat,
     StoreUnavailable,
     Untrusted,
 )
 from casinductor.store.backend import Backend, Listed
 from casinductor.store.backends.files import absence
 from casinductor.store.format import names
-from casinductor.store.format.declaration import FORMAT_VERSION, format_file, parse_format
 from casinductor.store.format.frame import Codec, split
 from casinductor.store.format.manifest import Manifest, decode, encode
 from casinductor.store.format.names import CacheId
 from casinductor.store.format.ulid import is_younger_than
+from casinductor.store.founding import Founding
 from casinductor.store.index.catalog import Catalog
 from casinductor.store.index.manifests import UNVERIFIED, ManifestId
 from casinductor.store.index.places import Unusable
@@ -47,8 +44,6 @@ _AT_ONCE = 32
 _VERIFIED_AT_ONCE = 2
 #: Where names appear before their contents, a manifest so young may be half written.
 _BEING_WRITTEN_SECONDS = 600.0
-#: How often FORMAT is looked at again before it counts as damaged there.
-_SECOND_LOOKS = 5
 
 
 class _Read(NamedTuple):
@@ -67,7 +62,7 @@ class Store:
         self.trust = trust
         self.marks = Marks(backend)
         self.watch: Watch = nobody
-        self._writable = False
+        self.founding = Founding(backend, catalog.claim)
 
     def watched_by(self, watch: Watch) -> Store:
         """This store, which tells ``watch`` how far long work on it is."""
@@ -82,56 +77,14 @@ class Store:
             )
 
     def format_problem(self) -> str | None:
-        """None if FORMAT is there and readable, else what is wrong with it.
-
-        The backend publishes as FORMAT says from then on. Raises :class:`StoreFormat` if the store
-        is of a later format, and what reading raises: a store that does not answer is not damaged.
+        """None if FORMAT is there and readable, else what is wrong with it; raises what
+        :meth:`Founding.problem` raises.
         """
-        try:
-            data = self.backend.get(names.FORMAT, 64 << 10)
-        except ObjectMissing:
-            self.catalog.claim("")  # what it knows is of a store that is no longer here
-            return "missing"
-        except Damaged as error:
-            return f"damaged ({error})"
-        try:
-            fields = parse_format(data)
-        except ValueError as error:
-            return f"damaged ({error})"
-        if fields["format"] != FORMAT_VERSION:
-            raise StoreFormat(
-                f"the store {self.backend.url} has format {fields['format']}; this casinductor "
-                f"reads format {FORMAT_VERSION}"
-            )
-        self.catalog.claim(str(fields.get("store")))
-        if fields["publish"] in self.backend.modes:
-            self.backend.mode = str(fields["publish"])
-        self._writable = True
-        return None
+        return self.founding.problem()
 
     def prepare_to_write(self) -> None:
-        """Make sure FORMAT is there: probe a new store, heal a damaged file by a fresh one."""
-        if self._writable:
-            return
-        problem = self.format_problem()
-        for _ in range(_SECOND_LOOKS):
-            if problem in (None, "missing"):
-                break
-            time.sleep(0.1)  # whoever publishes by creating may be just about to write it
-            problem = self.format_problem()
-        if problem is None:
-            return
-        mode = self.backend.probe()
-        if problem != "missing":
-            self.backend.delete(names.FORMAT)
-        content = format_file(mode)
-        try:
-            self.backend.put(names.FORMAT, [content])
-            self.catalog.claim(str(parse_format(content)["store"]))
-        except NameTaken:
-            problem = self.format_problem()  # another worker was first
-            if problem not in (None, "missing"):  # missing: this client does not see it yet
-                raise Damaged(f"{self.backend.url}/FORMAT is {problem}") from None
+        """Make sure FORMAT is there; raises what :meth:`Founding.finish` raises."""
+        self.founding.finish()
 
     def refresh(
         self, gpu: str | None = None, key: str | None = None, deadline: Deadline = UNLIMITED
@@ -269,6 +222,7 @@ class Store:
 
         Raises :class:`~casinductor.errors.Untrusted` where it may not, and what writing raises.
         """
+        self.founding.finish()
         cache, name = manifest.cache, manifest.cache.manifest(manifest.ulid)
         data = encode(manifest, codec)
         envelope = self.trust.envelope(str(cache), name, data)

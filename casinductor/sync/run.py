@@ -17,14 +17,14 @@ from casinductor.job import Job
 from casinductor.reports.transfer import SyncReport
 from casinductor.store.index.places import NamedPack, Unusable
 from casinductor.store.index.union import Union, hidden_contents, resolve, versions
-from casinductor.store.read.health import bad_packs, lost_versions
-from casinductor.store.read.recheck import recheck
+from casinductor.store.read.health import lost_versions
 from casinductor.store.refreshed import Refreshed
 from casinductor.store.store import Store
 from casinductor.store.write.draft import Draft
 from casinductor.store.write.publish import Published, Source, conflicts, publish
 from casinductor.store.write.relatives import read_relatives
 from casinductor.sync.candidates import Lookup, find_candidates
+from casinductor.sync.look import Look
 from casinductor.sync.read import CandidateReader
 from casinductor.sync.select import Selection, keep_announced, select
 from casinductor.util.human import counted
@@ -65,6 +65,7 @@ class Synchronization:
         self.bypassed = bypassed
         self.report = SyncReport(str(job.cache))
         self.refreshed = Refreshed()
+        self._look = Look(store, job, self.refreshed)
         self._walk = walk(job.roots) if walked is None else walked
         if job.only:
             found = self._walk.files.items()
@@ -77,12 +78,11 @@ class Synchronization:
         Raises what the store's operations raise; then nothing was acknowledged.
         """
         selection = self._select()
-        noted, unusable = self._look()
+        unusable = self._look.take()
         union = self._publish_until_kept(selection, unusable)
         self.report.damage += self.refreshed.damage
         self.report.untrusted = self.refreshed.untrusted
-        if not noted:
-            self.store.marks.note_use(self.job.cache)
+        self._look.note_use()
         return self.report, self._next_snapshot(selection, union, unusable)
 
     def _select(self) -> Selection:
@@ -131,28 +131,6 @@ class Synchronization:
         if paths:
             self.report.notes.append(f"{counted(len(paths), noun)} left out: {why}")
 
-    def _look(self) -> tuple[bool, Unusable]:
-        """Learn what the store has of this cache and which of it cannot be relied on; whether a
-        mark of use was left.
-
-        The mark comes first: a collector that condemned, unseen by this listing, what the
-        cache has already, looks for such marks after it and keeps what is used.
-        """
-        store, cache, deadline = self.store, self.job.cache, self.job.deadline
-        noted, unusable = False, Unusable()
-        try:
-            if store.format_problem() is None:
-                store.marks.note_use(cache)
-                noted = True
-            unusable = store.read_marks()
-        except StoreUnavailable:
-            store.prepare_to_write()  # a store that does not exist yet
-        for sentence in recheck(store, cache, deadline):
-            self.refreshed.note_damage(sentence)
-        self._refresh()
-        unusable.packs |= bad_packs(store, cache, sampled=True)
-        return noted, unusable
-
     def _refresh(self) -> None:
         cache = self.job.cache
         self.refreshed.add(self.store.refresh(cache.gpu, cache.key, self.job.deadline))
@@ -186,7 +164,8 @@ class Synchronization:
         if store.trust.active and store.trust.signer is None:
             self.report.withheld = store.trust.refusal(str(job.cache))
             return Published(), lookup.union
-        store.prepare_to_write()
+        store.founding.begin()
+        self._look.begin_to_note_use()
         self.refreshed.add(read_relatives(store, job.cache, candidates.bytes, job.deadline))
         draft = Draft(store, job.cache.gpu, unusable)
         reader = CandidateReader(

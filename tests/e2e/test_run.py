@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.conftest import until
 from tests.e2e.site import Site
 
 pytestmark = [
@@ -62,13 +62,6 @@ def run(site: Site, *options: str) -> tuple[int, list[dict[str, Any]]]:
     assert done.stdout == "ready\n", "the command's output is its own"
     lines = [line for line in done.stderr.splitlines() if line.startswith("{")]
     return done.returncode, [json.loads(line) for line in lines]
-
-
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 def test_the_second_start_compiles_nothing(site: Site) -> None:

@@ -16,7 +16,7 @@ from casinductor.store.maintain.collect import collect
 from casinductor.store.opening import with_fresh_store
 from casinductor.store.store import Store
 from tests import servers
-from tests.conftest import ObjectFleet, Tree, content
+from tests.conftest import ObjectFleet, Tree, content, until
 from tests.servers import Server
 
 
@@ -38,7 +38,7 @@ def test_a_server_with_conditional_writes(seaweed: Server, tmp_path: Path) -> No
 def test_a_server_that_ignores_conditions_is_found_out(silent: Server, tmp_path: Path) -> None:
     backend = open_backend(silent.address(f"probe/{tmp_path.name}"))
     assert backend.probe() == "overwrite"
-    assert backend.list("probes/") == []
+    until(lambda: backend.list("probes/") == [])
 
 
 def test_a_store_without_conditional_writes_loses_nothing(silent: Server, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from casinductor.store.maintain import protocol as gc
 from casinductor.store.store import Store
 from casinductor.store.write import publish
 from casinductor.store.write.publish import pack_is_there
+from casinductor.sync import look
 from casinductor.sync import run as sync
 from tests.simulation.fleet import GPU, Fleet, inline_threads
 from tests.simulation.model import LARGE, SAFE, UNSAFE, explore
@@ -241,7 +242,7 @@ def test_a_grace_of_one_staleness_would_lose() -> None:
 
 
 def test_trusting_other_workers_would_lose(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sync, "bad_packs", lambda *_, **__: set())
+    monkeypatch.setattr(look, "bad_packs", lambda *_, **__: set())
     monkeypatch.setattr(sync, "relied_packs", lambda *_: set())
     assert replayed("trusting other workers", dies="worker 0")
 

@@ -28,7 +28,7 @@ from tools.bench.peer import Fal
 LATENCIES = (0.0, 0.002, 0.01, 0.05)
 COLUMNS = [
     "verb", "added", "casinductor", "fal's zip", "times as fast",
-    "round trips", "zip", "moves", "zip", "times less",
+    "requests", "in a row", "zip", "moves", "zip", "times less",
 ]  # fmt: skip
 KEY = "model/v1"
 _FAR = 0.002
@@ -37,10 +37,11 @@ PASSTHROUGH = Path(__file__).resolve().parents[2] / "tests" / "filesystems" / "p
 
 @dataclass
 class Moved:
-    """Round trips and bytes of a run."""
+    """Requests and bytes of a run, and how many requests waited for each other."""
 
     trips: int = 0
     bytes: int = 0
+    row: int = 0
 
 
 @dataclass
@@ -70,6 +71,7 @@ class Measured:
             milliseconds(self.pair.theirs) if self.pair.theirs else "",
             f"{self.pair.ratio:.1f}" if self.pair.theirs else "",
             f"{ours.trips:,}",
+            f"{ours.row}" if ours.row else "",
             f"{theirs.trips:,}" if self.pair.theirs else "",
             f"{ours.bytes / 1e6:.2f} MB",
             f"{theirs.bytes / 1e6:.2f} MB" if self.pair.theirs else "",
@@ -229,7 +231,8 @@ def object_store(folder: Path, latency: float, server: servers.Server) -> Iterat
 
 def _of(proxy: Proxy) -> Moved:
     traffic = proxy.reset()
-    return Moved(traffic.total, traffic.up + traffic.down)
+    row = [span for span in traffic.rounds if span.what != "connect"]
+    return Moved(traffic.total, traffic.up + traffic.down, len(row))
 
 
 @contextlib.contextmanager

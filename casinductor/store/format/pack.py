@@ -148,17 +148,25 @@ def _parse_trailer(data: bytes, backend: Backend, ulid: str, size: int) -> tuple
 
 def read_end(backend: Backend, ulid: str, size: int) -> bytes:
     """The footer's encoded fields, whose first is the pack's name; raises :class:`Damaged`."""
-    name = pack_name(ulid)
     where = f"pack {ulid} of {backend.url}"
     if size < len(HEADER) + TRAILER.size:
         raise Damaged(f"{where} has {size} bytes, too few for a pack")
     ahead = min(size, _TAIL_BYTES)
-    tail = next(iter(backend.get_ranges(name, [(size - ahead, ahead)])))
+    tail = next(iter(backend.get_ranges(pack_name(ulid), [(size - ahead, ahead)])))
     offset, length = _parse_trailer(tail[-TRAILER.size :], backend, ulid, size)
-    if offset >= size - ahead:
-        sealed = tail[offset - (size - ahead) : -TRAILER.size]
-    else:
-        sealed = next(iter(backend.get_ranges(name, [(offset, length)])))
+    if offset < size - ahead:
+        return read_footer_at(backend, ulid, offset, length)
+    return _unsealed(backend, ulid, tail[offset - (size - ahead) : -TRAILER.size])
+
+
+def read_footer_at(backend: Backend, ulid: str, offset: int, length: int) -> bytes:
+    """What :func:`read_end` returns, from where :func:`read_trailer` said it lies."""
+    sealed = next(iter(backend.get_ranges(pack_name(ulid), [(offset, length)])))
+    return _unsealed(backend, ulid, sealed)
+
+
+def _unsealed(backend: Backend, ulid: str, sealed: bytes) -> bytes:
+    where = f"pack {ulid} of {backend.url}"
     payload = unseal(FOOTER_MAGIC, sealed, f"the footer of {where}")
     if ulid.encode() not in payload[:64]:
         raise Damaged(f"{where} is another pack")

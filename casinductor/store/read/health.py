@@ -14,7 +14,7 @@ from casinductor.deadline import UNLIMITED
 from casinductor.errors import CasinductorError, Damaged, StoreUnavailable
 from casinductor.store.format import names
 from casinductor.store.format.names import CacheId
-from casinductor.store.format.pack import read_end, read_trailer
+from casinductor.store.format.pack import read_end, read_footer_at, read_trailer
 from casinductor.store.grace import Pause
 from casinductor.store.index.catalog import Catalog
 from casinductor.store.index.groups import Version
@@ -97,13 +97,13 @@ def _pack_problem(
     """What is wrong with a pack; with a budget, its footer is read if chance and that allow it."""
     try:
         if budget is not None:
-            _, length = read_trailer(store.backend, ulid, size)
-            if not sample_within_budget([(ulid, length)], 1, budget):
-                return None
-        else:
-            actual = store.backend.size(names.pack(ulid))
-            if actual != size:
-                return Damaged(f"pack {ulid} has {actual} bytes instead of {size}")
+            offset, length = read_trailer(store.backend, ulid, size)
+            if sample_within_budget([(ulid, length)], 1, budget):
+                read_footer_at(store.backend, ulid, offset, length)
+            return None
+        actual = store.backend.size(names.pack(ulid))
+        if actual != size:
+            return Damaged(f"pack {ulid} has {actual} bytes instead of {size}")
         read_end(store.backend, ulid, size)
     except CasinductorError as error:
         return error

@@ -64,6 +64,7 @@ def publish(store: Store, cache: CacheId, draft: Draft, source: Source) -> Publi
     meanwhile, or that are gone: the caller stores those blobs anew and publishes again.
     """
     store.trust.require_signer(str(cache))
+    store.founding.await_mode()
     packs = _write_packs(store, cache, draft, source)
     written = sum(pack.size for pack in packs)
     finished = source.groups()

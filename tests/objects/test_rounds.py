@@ -1,0 +1,44 @@
+"""How many requests wait for each other: what distance costs, whatever the bandwidth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from casinductor.cache import Cache
+from casinductor.settings import Settings
+from tests.conftest import Tree, content
+from tests.proxy import Proxy, Traffic, proxied
+from tests.servers import BUCKET, Server
+
+#: Long enough that requests sent together are in flight together on a busy machine.
+LATENCY = 0.25
+
+
+def cache(proxy: Proxy, folder: Path, name: str) -> Cache:
+    settings = Settings(
+        store=f"s3://{BUCKET}/rounds/{folder.name}?endpoint={proxy.endpoint}",
+        local_dir=folder / name,
+        state_dir=folder / f"{name}-state",
+        gpu_type="H100",
+    )
+    return Cache("one", settings=settings)
+
+
+def waiting(traffic: Traffic) -> list[str]:
+    """The requests that wait for each other; connections are made once, and TLS's are longer."""
+    return [span.what for span in traffic.rounds if span.what != "connect"]
+
+
+def test_a_first_sync_and_a_cold_restore(seaweed: Server, tmp_path: Path) -> None:
+    Tree(tmp_path / "w").model("ab")
+    with proxied(seaweed.endpoint, LATENCY) as proxy:
+        cache(proxy, tmp_path, "w").sync()
+        traffic = proxy.reset()
+        # FORMAT is missing; two writes and a look find out how to publish; the pack, beside which
+        # FORMAT is written; the manifest; tombstones; the pack again.
+        assert len(waiting(traffic)) <= 9, waiting(traffic)
+        assert traffic.total == 16
+        cache(proxy, tmp_path, "v").restore("all")
+        # The listing, the manifest, the pack; the mark of use beside it.
+        assert len(waiting(traffic := proxy.reset())) <= 4, waiting(traffic)
+    assert content(tmp_path / "v").keys() == content(tmp_path / "w").keys()
