@@ -204,10 +204,9 @@ def test_a_catalog_that_lies_is_caught(fleet: Fleet) -> None:
     fleet.cache("w").sync()
     fleet.cache("v").restore("all")
     whole = content(fleet.folder / "local/v")
-    other = "(SELECT blobs FROM artifact WHERE path LIKE '%.so')"
     lies = (
-        "UPDATE artifact SET path = 'bb/cother.py' WHERE path LIKE '%.py'",
-        f"UPDATE artifact SET blobs = {other} WHERE path LIKE '%.py'",
+        "UPDATE grp SET artifacts = CAST(replace(CAST(artifacts AS TEXT), '.py', '.so') AS BLOB)",
+        "UPDATE grp SET artifacts = (SELECT g.artifacts FROM grp g WHERE g.id != grp.id)",
         "UPDATE frame SET offset = offset + 8",
         "UPDATE frame SET raw = raw - 1",
         "UPDATE pack SET ulid = '01ARZ3NDEKTSV4RRFFQ69G5FAV'",

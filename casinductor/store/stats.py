@@ -98,7 +98,8 @@ def figures(store: Store, cache: CacheId | None) -> Figures:
     store.require_there()
     refreshed = store.refresh(gpu, key)
     catalog = store.catalog
-    catalog.index_blobs()
+    if cache is None:
+        catalog.index_blobs()
     with catalog.reading():
         counts = catalog.figures.counts(cache)
         stored = catalog.stored_bytes(cache) if cache else 0

@@ -27,8 +27,6 @@ def version(group: str, origin: str, content: str, replaces: tuple[str, ...] = (
         demands="{}",
         replaced=b"".join(map(digest, replaces)),
         about="{}",
-        seal=b"",
-        needed_seal=b"",
         published="",
     )
 

@@ -10,12 +10,15 @@ import sqlite3
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from casinductor.errors import CatalogChanged
+from casinductor.store.format.frame import HASH_BYTES
 from casinductor.store.format.manifest import BlobTable
 from casinductor.store.index.places import FrameRef, Located, Placed, Unusable
 
+_COLUMNS = "hash, manifest, frame, offset, size"
 _PLACES = (
     " FROM blob b JOIN frame f ON f.manifest = b.manifest AND f.idx = b.frame"
     " JOIN pack p ON p.manifest = b.manifest AND p.idx = f.pack"
@@ -47,13 +50,17 @@ class Blobs:
 
     def table(self, manifest: int) -> BlobTable:
         """A manifest's blobs by the index its artifacts use. Raises :class:`CatalogChanged`."""
+        hashes, *columns = self._table(manifest)
+        return BlobTable(hashes, *(column.tolist() for column in columns))
+
+    def _table(self, manifest: int) -> tuple[bytes, array[int], array[int], array[int]]:
         found = self._db.execute(
             "SELECT hashes, frame, offset, size FROM blobs WHERE manifest = ?", (manifest,)
         ).fetchone()
         if found is None:
             raise CatalogChanged(f"manifest row {manifest} is gone from the catalog")
-        hashes, *columns = found
-        return BlobTable(hashes, *(array("Q", column).tolist() for column in columns))
+        hashes, frame, offset, size = found
+        return hashes, array("Q", frame), array("Q", offset), array("Q", size)
 
     def frames(self, manifest: int) -> dict[int, FrameRef]:
         """A manifest's frames by index."""
@@ -70,16 +77,34 @@ class Blobs:
         return found is not None
 
     def index(self) -> None:
-        """Index all hashes, in the caller's transaction."""
+        """Index all hashes, in the caller's transaction; in their order, as an index of millions is
+        written many times faster from one end to the other.
+        """
+        self._db.execute(f"CREATE TEMP TABLE fresh({_COLUMNS})")
         rows = self._db.execute("SELECT manifest FROM blobs WHERE NOT indexed").fetchall()
         for (manifest,) in rows:
-            table = self.table(manifest)
-            places = zip(table.frame, table.offset, table.size, strict=True)
+            hashes, *columns = self._table(manifest)
+            starts = range(0, len(hashes), HASH_BYTES)
             self._db.executemany(
-                "INSERT OR IGNORE INTO blob VALUES (?, ?, ?, ?, ?)",
-                ((table.hash(i), manifest, *place) for i, place in enumerate(places)),
+                "INSERT INTO fresh VALUES (?, ?, ?, ?, ?)",
+                zip([hashes[i : i + HASH_BYTES] for i in starts], repeat(manifest), *columns),
             )
-            self._db.execute("UPDATE blobs SET indexed = 1 WHERE manifest = ?", (manifest,))
+        self._db.execute(
+            f"INSERT OR IGNORE INTO blob SELECT {_COLUMNS} FROM fresh ORDER BY hash, manifest"
+        )
+        self._db.execute("DROP TABLE fresh")
+        self._db.execute("UPDATE blobs SET indexed = 1 WHERE NOT indexed")
+
+    def forget(self, manifest: int) -> None:
+        """Take a manifest's blobs out of the index, in the caller's transaction."""
+        found = self._db.execute(
+            "SELECT hashes FROM blobs WHERE manifest = ? AND indexed", (manifest,)
+        ).fetchone()
+        hashes = found[0] if found else b""
+        self._db.executemany(
+            "DELETE FROM blob WHERE hash = ? AND manifest = ?",
+            ((hashes[i : i + HASH_BYTES], manifest) for i in range(0, len(hashes), HASH_BYTES)),
+        )
 
     def locate(
         self,
@@ -119,26 +144,54 @@ class Blobs:
         )
         return (BlobPlace(*row) for row in rows)
 
+    def unique_bytes(self, manifests: Iterable[int]) -> int:
+        """Bytes of the blobs of some manifests, each once."""
+        sizes: dict[bytes, int] = {}
+        for manifest in manifests:
+            hashes, _, _, size = self._table(manifest)
+            starts = range(0, len(hashes), HASH_BYTES)
+            sizes.update(zip([hashes[i : i + HASH_BYTES] for i in starts], size, strict=True))
+        return sum(sizes.values())
+
     def used_bytes(self, excluding: set[str]) -> dict[str, float]:
         """Stored bytes of each pack that blobs of manifests use, those ``excluding`` left out.
 
-        A frame counts by the share of its raw bytes that is used.
+        A frame counts by the share of its raw bytes that is used. Of packs that one manifest names
+        nothing is remembered but the sum.
         """
-        named: list[tuple[Any, ...]] = self._db.execute("SELECT id, ulid FROM manifest").fetchall()
-        left_out = {row for row, ulid in named if ulid in excluding}
-        raw: dict[tuple[str, int], dict[int, int]] = {}
-        shape: dict[tuple[str, int], tuple[int, int]] = {}
-        for manifest, pack, frame, stored, size, offset, length in self._db.execute(
-            f"SELECT b.manifest, p.ulid, f.offset, f.stored, f.raw, b.offset, b.size{_PLACES}"
+        users: dict[str, int] = {}
+        named: list[tuple[int, str]] = []
+        for manifest, ulid, pack in self._db.execute(
+            "SELECT m.id, m.ulid, p.ulid FROM manifest m JOIN pack p ON p.manifest = m.id"
+            " ORDER BY m.id"
         ):
-            if manifest not in left_out:
-                raw.setdefault((pack, frame), {})[offset] = length
-                shape[pack, frame] = (stored, size)
+            if ulid not in excluding:
+                users[pack] = users.get(pack, 0) + 1
+                named.append((manifest, pack))
         total: dict[str, float] = defaultdict(float)
-        for (pack, frame), blobs in raw.items():
-            stored, size = shape[pack, frame]
-            total[pack] += stored * min(1.0, sum(blobs.values()) / max(1, size))
+        shared: dict[FrameRef, dict[int, int]] = {}
+        for manifest in dict.fromkeys(manifest for manifest, _ in named):
+            for frame, blobs in self._used(manifest).items():
+                if users[frame.pack] > 1:
+                    shared.setdefault(frame, {}).update(blobs)
+                else:
+                    total[frame.pack] += _share(frame, blobs)
+        for frame, blobs in shared.items():
+            total[frame.pack] += _share(frame, blobs)
         return total
+
+    def _used(self, manifest: int) -> dict[FrameRef, dict[int, int]]:
+        """The blobs of a manifest, offset and size, by their frame."""
+        frames = self.frames(manifest)
+        used: dict[int, dict[int, int]] = {index: {} for index in frames}
+        _, frame, offset, size = self._table(manifest)
+        for index, start, length in zip(frame, offset, size, strict=True):
+            used[index][start] = length
+        return {frames[index]: blobs for index, blobs in used.items()}
+
+
+def _share(frame: FrameRef, blobs: dict[int, int]) -> float:
+    return frame.stored * min(1.0, sum(blobs.values()) / max(1, frame.raw))
 
 
 def chunks(items: list[Any], size: int = 500) -> Iterator[list[Any]]:

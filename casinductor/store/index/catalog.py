@@ -56,7 +56,7 @@ class Catalog:
         self.packs = Packs(connection)
         self.blobs = Blobs(connection)
         self.groups = Groups(connection)
-        self.figures = CatalogFigures(connection, self.manifests)
+        self.figures = CatalogFigures(connection, self.manifests, self.blobs)
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -109,9 +109,8 @@ class Catalog:
         if not rows:
             return
         with self._writing() as db:
-            db.executemany(
-                "DELETE FROM artifact WHERE grp IN (SELECT id FROM grp WHERE manifest = ?)", rows
-            )
+            for (row,) in rows:
+                self.blobs.forget(row)
             for table in OF_MANIFEST:
                 db.executemany(f"DELETE FROM {table} WHERE manifest = ?", rows)
             db.executemany("DELETE FROM manifest WHERE id = ?", rows)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from casinductor.store.format.names import CacheId
 from casinductor.store.format.ulid import ulid_ms
+from casinductor.store.index.blobs import Blobs
 from casinductor.store.index.manifests import Manifests
 from casinductor.store.index.union import covered
 
@@ -49,12 +50,13 @@ class CacheCounts(NamedTuple):
 class CatalogFigures:
     """Sums over the catalog behind ``connection``."""
 
-    def __init__(self, connection: sqlite3.Connection, manifests: Manifests) -> None:
+    def __init__(self, connection: sqlite3.Connection, manifests: Manifests, blobs: Blobs) -> None:
         self._db = connection
         self._manifests = manifests
+        self._blobs = blobs
 
     def counts(self, cache: CacheId | None) -> Counts:
-        """Of one cache or the store; blobs must have been indexed."""
+        """Of one cache, or of the store, whose blobs must have been indexed."""
         self._hide_removed()
         scope = (cache.gpu, cache.key) if cache else (None, None)
         manifests, caches = self._one(
@@ -62,15 +64,11 @@ class CatalogFigures:
             scope,
         )
         groups, artifacts, logical = self._one(
-            "SELECT COUNT(DISTINCT g.id), COUNT(a.path), COALESCE(SUM(a.size), 0) FROM manifest m"
-            f" JOIN grp g ON g.manifest = m.id JOIN artifact a ON a.grp = g.id{_VISIBLE}",
+            "SELECT COUNT(g.id), COALESCE(SUM(g.files), 0), COALESCE(SUM(g.bytes), 0)"
+            f" FROM manifest m JOIN grp g ON g.manifest = m.id{_VISIBLE}",
             scope,
         )
-        (unique,) = self._one(
-            "SELECT COALESCE(SUM(size), 0) FROM (SELECT DISTINCT b.hash, b.size FROM blob b"
-            f" JOIN manifest m ON m.id = b.manifest{_VISIBLE})",
-            scope,
-        )
+        unique = self._unique_bytes(scope)
         (packs,) = self._one(
             "SELECT COUNT(DISTINCT p.ulid) FROM pack p JOIN manifest m ON m.id = p.manifest"
             f"{_VISIBLE}",
@@ -82,13 +80,25 @@ class CatalogFigures:
         """All caches, or those of one GPU type, by name."""
         self._hide_removed()
         rows = self._db.execute(
-            "SELECT m.gpu, m.key, COUNT(DISTINCT m.id), COUNT(DISTINCT g.id), COUNT(a.path),"
-            " COALESCE(SUM(a.size), 0), MAX(g.origin) FROM manifest m"
-            " LEFT JOIN grp g ON g.manifest = m.id LEFT JOIN artifact a ON a.grp = g.id"
+            "SELECT m.gpu, m.key, COUNT(DISTINCT m.id), COUNT(g.id), COALESCE(SUM(g.files), 0),"
+            " COALESCE(SUM(g.bytes), 0), MAX(g.origin) FROM manifest m"
+            " LEFT JOIN grp g ON g.manifest = m.id"
             f"{_VISIBLE} GROUP BY m.gpu, m.key ORDER BY m.gpu, m.key",
             (gpu, None),
         )
         return [CacheCounts._make((*row[:6], ulid_ms(row[6] or ""))) for row in rows]
+
+    def _unique_bytes(self, scope: tuple[str | None, str | None]) -> int:
+        """Of one cache by its tables; of a store by the index of all hashes, in its order."""
+        if scope[1] is not None:
+            rows = self._db.execute(f"SELECT m.id FROM manifest m{_VISIBLE}", scope).fetchall()
+            return self._blobs.unique_bytes(row for (row,) in rows)
+        (unique,) = self._one(
+            "SELECT COALESCE(SUM(size), 0) FROM (SELECT MAX(b.size) AS size FROM blob b"
+            f" JOIN manifest m ON m.id = b.manifest{_VISIBLE} GROUP BY b.hash)",
+            scope,
+        )
+        return unique
 
     def _one(self, query: str, scope: tuple[str | None, str | None]) -> tuple[int, ...]:
         return tuple(map(int, self._db.execute(query, scope).fetchone()))

@@ -1,21 +1,23 @@
 """Writes one manifest into the tables of a catalog.
 
-Invariant: a manifest is in the tables as a whole, each of its groups sealed by a checksum over the
-rows of its artifacts.
+Invariant: a manifest is in the tables as a whole, each of its groups sealed by a checksum over its
+artifacts, which stand encoded in the group's row: nothing is asked of one alone.
 """
 
 from __future__ import annotations
 
 import json
-import marshal
 import sqlite3
 from array import array
 from typing import Any
 
+import msgspec
+
 from casinductor.store.format.frame import blake3_digest
-from casinductor.store.format.manifest import Artifact, Group, Manifest
+from casinductor.store.format.manifest import Group, Manifest
 
 Row = tuple[Any, ...]
+_ENCODER = msgspec.msgpack.Encoder()
 
 
 def insert_manifest(db: sqlite3.Connection, manifest: Manifest, size: int, signer: str) -> None:
@@ -66,14 +68,11 @@ def _insert_tables(db: sqlite3.Connection, manifest: Manifest, row: int) -> None
 
 
 def _insert_groups(db: sqlite3.Connection, manifest: Manifest, manifest_row: int) -> None:
-    first = _next_group(db)
-    group_rows, artifact_rows = [], []
-    for row, group in enumerate(manifest.groups, first):
-        artifacts = sorted(_artifact_row(row, a, manifest) for a in group.artifacts)
-        artifact_rows += artifacts
-        group_rows.append(_group_row(row, manifest_row, group, artifacts))
-    db.executemany(f"INSERT INTO grp VALUES ({','.join('?' * 12)})", group_rows)
-    db.executemany("INSERT OR REPLACE INTO artifact VALUES (?, ?, ?, ?, ?, ?, ?)", artifact_rows)
+    rows = [
+        _group_row(row, manifest_row, group)
+        for row, group in enumerate(manifest.groups, _next_group(db))
+    ]
+    db.executemany(f"INSERT INTO grp VALUES ({','.join('?' * 14)})", rows)
 
 
 def _next_group(db: sqlite3.Connection) -> int:
@@ -82,19 +81,10 @@ def _next_group(db: sqlite3.Connection) -> int:
     return int(found[0]) + 1 if found else 1
 
 
-def _artifact_row(group: int, artifact: Artifact, manifest: Manifest) -> Row:
-    return (
-        group,
-        artifact.path,
-        artifact.mode,
-        artifact.size,
-        artifact.hash or manifest.blobs.hash(artifact.blobs[0]),
-        int(artifact.needed),
-        array("I", artifact.blobs).tobytes(),
-    )
-
-
-def _group_row(row: int, manifest: int, group: Group, artifacts: list[Row]) -> Row:
+def _group_row(row: int, manifest: int, group: Group) -> Row:
+    by_path = {artifact.path: artifact for artifact in group.artifacts}
+    artifacts = [by_path[path] for path in sorted(by_path)]
+    encoded = _ENCODER.encode(artifacts)
     return (
         row,
         manifest,
@@ -105,12 +95,14 @@ def _group_row(row: int, manifest: int, group: Group, artifacts: list[Row]) -> R
         group.content,
         group.requires,
         b"".join(group.replaces),
-        json.dumps(group.about),
-        row_seal([artifact[1:] for artifact in artifacts]),
-        row_seal([artifact[1:] for artifact in artifacts if artifact[5]]),
+        json.dumps(group.about) if group.about else "{}",
+        len(artifacts),
+        sum([artifact.size for artifact in artifacts]),
+        encoded,
+        seal_of(encoded),
     )
 
 
-def row_seal(artifacts: list[Row]) -> bytes:
-    """A checksum of 16 bytes over a group's artifact rows, without their group id."""
-    return blake3_digest(marshal.dumps(artifacts, 2))[:16]
+def seal_of(artifacts: bytes) -> bytes:
+    """A checksum of 16 bytes over a group's encoded artifacts."""
+    return blake3_digest(artifacts)[:16]

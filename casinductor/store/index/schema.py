@@ -13,7 +13,7 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 #: Seconds to wait for another process that is writing.
 _BUSY_SECONDS = 10
 _SCHEMA = """
@@ -41,18 +41,14 @@ CREATE TABLE blobs(manifest INTEGER PRIMARY KEY, hashes BLOB NOT NULL, frame BLO
 CREATE TABLE blob(hash BLOB NOT NULL, manifest INTEGER NOT NULL, frame INTEGER NOT NULL,
     offset INTEGER NOT NULL, size INTEGER NOT NULL,
     PRIMARY KEY(hash, manifest)) WITHOUT ROWID;
-CREATE INDEX blob_manifest ON blob(manifest);
 CREATE TABLE grp(id INTEGER PRIMARY KEY AUTOINCREMENT, manifest INTEGER NOT NULL,
     gid TEXT NOT NULL, kind TEXT NOT NULL, rank INTEGER NOT NULL, origin TEXT NOT NULL,
     content BLOB NOT NULL, requires INTEGER NOT NULL, replaces BLOB NOT NULL, about TEXT NOT NULL,
-    seal BLOB NOT NULL, needed_seal BLOB NOT NULL);
+    files INTEGER NOT NULL, bytes INTEGER NOT NULL, artifacts BLOB NOT NULL, seal BLOB NOT NULL);
 CREATE INDEX grp_manifest ON grp(manifest);
-CREATE TABLE artifact(grp INTEGER NOT NULL, path TEXT NOT NULL, mode INTEGER NOT NULL,
-    size INTEGER NOT NULL, hash BLOB NOT NULL, needed INTEGER NOT NULL, blobs BLOB NOT NULL,
-    PRIMARY KEY(grp, path)) WITHOUT ROWID;
 """
-#: The tables whose rows belong to one manifest; ``artifact``'s belong to its groups.
-OF_MANIFEST = ("replaced", "hiding", "requirement", "pack", "frame", "blobs", "blob", "grp")
+#: The tables whose rows name their manifest and are found by it; those of ``blob`` by their hash.
+OF_MANIFEST = ("replaced", "hiding", "requirement", "pack", "frame", "blobs", "grp")
 
 
 def connect(path: Path | None) -> sqlite3.Connection:

@@ -180,7 +180,6 @@ def _plan(
     fresh = {u for u in there.keys() - named if is_younger_than(u, min_age_seconds)}
     foreign = store.catalog.foreign.packs()
     plan.orphans = there.keys() - live - fresh - foreign
-    store.catalog.index_blobs()
     used = store.catalog.blobs.used_bytes(going)
     plan.wasteful = {
         pack
