@@ -22,6 +22,7 @@ from kubernetes_validate import validate
 from casinductor.cli.main import cli
 from tests.conftest import Fleet, Tree
 from tests.needs import need
+from tests.users import show_to_everybody
 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy"
@@ -229,24 +230,6 @@ def test_prometheus_takes_the_alerts_and_the_metrics(fleet: Fleet) -> None:
     text = subprocess.run(command, check=True, capture_output=True).stdout
     said = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True)
     assert (said.returncode, said.stdout, said.stderr) == (0, b"", b"")
-
-
-def show_to_everybody(folders: list[Path], aside: Path) -> str:
-    """The lines of a shell that, in a mount namespace of its own, let any user enter ``folders``,
-    although they lie in a home that is private.
-    """
-    hidden = {
-        next((p for p in reversed(f.parents) if not p.stat().st_mode & 0o001), None): None
-        for f in folders
-    }
-    lines = []
-    for number, folder in enumerate(folders):
-        (aside / str(number)).mkdir(parents=True)
-        lines.append(f"mount --rbind {folder} {aside / str(number)}")
-    lines += [f"mount -t tmpfs -o mode=755 tmpfs {private}" for private in hidden if private]
-    for number, folder in enumerate(folders):
-        lines.append(f"mkdir -p {folder}; mount --rbind {aside / str(number)} {folder}")
-    return "; ".join(lines)
 
 
 def test_the_commands_run_as_the_pods_run_them(fleet: Fleet, tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
-"""Roles on a real object store, by the policy that ``docs/trust.md`` gives."""
+"""Roles on a real object store, by the policy that ``docs/trust.md`` gives, and on a directory, by
+its modes.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +15,9 @@ import pytest
 from casinductor.errors import StoreReadOnly
 from tests import servers
 from tests.conftest import ObjectFleet, Tree, content
+from tests.needs import need, need_root
 from tests.servers import BUCKET, Server
+from tests.users import run_as
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 READER = {"accessKey": "reader", "secretKey": "readerreader"}
@@ -69,3 +74,87 @@ def test_a_reader_restores_and_cannot_write(
     Tree(tmp_path / "local" / "reader", seed=5).model("cd")
     with pytest.raises(StoreReadOnly):
         reader.sync()
+
+
+JANITOR, PUBLISHER, READER_ID, PUBLISHERS, READERS = 3001, 3002, 3003, 4001, 4002
+
+
+class Users:
+    """A directory as ``docs/trust.md`` makes it, and three users of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.store = folder / "store"
+        self.store.mkdir()
+        os.chown(self.store, JANITOR, PUBLISHERS)
+        self.store.chmod(0o2775)
+        for path in (folder, *folder.parents):
+            if path != Path("/"):
+                path.chmod(path.stat().st_mode | 0o011)
+        self._runs = 0
+
+    def home(self, uid: int) -> Path:
+        home = self.folder / str(uid)
+        if not home.is_dir():
+            home.mkdir()
+            os.chown(home, uid, uid)
+        return home
+
+    def forget_uses(self) -> None:
+        """As if the marks were of another ten seconds: a worker leaves none where one is."""
+        for path in self.store.glob("uses/**/*"):
+            if path.is_file():
+                path.unlink()
+
+    def run(self, uid: int, gid: int, *arguments: str) -> tuple[int, str]:
+        self._runs += 1
+        home = self.home(uid)
+        done = run_as(
+            uid,
+            gid,
+            list(arguments),
+            self.folder / f"aside{self._runs}",
+            CASINDUCTOR_STORE=str(self.store),
+            CASINDUCTOR_STATE_DIR=str(home / "state"),
+            CASINDUCTOR_LOCAL_DIR=str(home / "local"),
+            TMPDIR=str(home),
+        )
+        return done.returncode, done.stdout + done.stderr
+
+
+def test_roles_by_the_modes_of_a_directory(tmp_path: Path) -> None:
+    need("unshare", "setpriv")
+    need_root("running as other users")
+    users = Users(tmp_path)
+    made = Tree(users.home(PUBLISHER) / "local").model("ab")
+    for path in (made.root, *made.root.rglob("*")):
+        os.chown(path, PUBLISHER, PUBLISHER)
+
+    status, said = users.run(PUBLISHER, PUBLISHERS, "push", "model/v1", "--from", str(made.root))
+    assert status == 0, said
+    users.forget_uses()
+    status, said = users.run(READER_ID, READERS, "pull", "model/v1", "--restore", "all")
+    assert status == 0, said
+    assert "restored 8 of 8 files" in said
+    assert "may not write below uses/" in said, "gc would not know that it uses the cache"
+    new = users.home(READER_ID) / "local/ab/new.py"
+    new.write_text("# new")
+    os.chown(new, READER_ID, READER_ID)
+    status, said = users.run(READER_ID, READERS, "push", "model/v1")
+    assert status == 3
+    assert f"read-only for uid {READER_ID}" in said
+
+    uses = users.store / "uses"
+    for path in (uses, *uses.rglob("*")):
+        path.chmod(path.stat().st_mode | 0o1002)  # what docs/trust.md has an owner run once
+    users.forget_uses()
+    status, said = users.run(READER_ID, READERS, "pull", "model/v1")
+    assert (status, "may not write" in said) == (0, False), said
+    assert any(path.stat().st_uid == READER_ID for path in uses.rglob("*") if path.is_file())
+
+    status, said = users.run(JANITOR, PUBLISHERS, "compact", "model/v1")
+    assert status == 0, said
+    status, said = users.run(JANITOR, PUBLISHERS, "gc", "--apply")
+    assert status == 0, said
+    status, said = users.run(PUBLISHER, PUBLISHERS, "check")
+    assert "all good" in said

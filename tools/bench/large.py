@@ -111,6 +111,7 @@ def _publish(store: Store, cache: CacheId, number: int) -> None:
 
 def rows(folder: Path, caches: int = 10_000) -> tuple[str, list[list[str]]]:
     """Write the store, then a row for each verb; also what the store is."""
+    folder.mkdir(parents=True)
     store = folder / "store"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     share = (caches + 1) // 2

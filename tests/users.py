@@ -1,0 +1,56 @@
+"""Commands as other users of this machine, wherever the tests and their Python lie."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def show_to_everybody(folders: list[Path], aside: Path) -> str:
+    """The lines of a shell that, in a mount namespace of its own, let any user enter ``folders``,
+    although they lie in a home that is private.
+    """
+    hidden = {
+        next((p for p in reversed(f.parents) if not p.stat().st_mode & 0o001), None): None
+        for f in folders
+    }
+    lines = []
+    for number, folder in enumerate(folders):
+        (aside / str(number)).mkdir(parents=True)
+        lines.append(f"mount --rbind {folder} {aside / str(number)}")
+    lines += [f"mount -t tmpfs -o mode=755 tmpfs {private}" for private in hidden if private]
+    for number, folder in enumerate(folders):
+        lines.append(f"mkdir -p {folder}; mount --rbind {aside / str(number)} {folder}")
+    return "; ".join(lines)
+
+
+def run_as(
+    uid: int, gid: int, arguments: list[str], aside: Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run ``casinductor`` as a user with one group and no rights; ``aside`` is an unused folder."""
+    folders = [ROOT, Path(sys.base_prefix).resolve()]
+    command = shlex.join([sys.executable, "-m", "casinductor", *arguments])
+    script = (
+        f"{show_to_everybody(folders, aside)}; exec setpriv --reuid={uid} --regid={gid} "
+        f"--clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all {command}"
+    )
+    return subprocess.run(
+        ["unshare", "--mount", "--propagation", "private", "sh", "-euc", script],
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "HOME": "/nonexistent",
+            "CASINDUCTOR_GPU_TYPE": "H100",
+            **environment,
+        },
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
