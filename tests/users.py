@@ -30,14 +30,17 @@ def show_to_everybody(folders: list[Path], aside: Path) -> str:
 
 
 def run_as(
-    uid: int, gid: int, arguments: list[str], aside: Path, **environment: str
+    uid: int, groups: tuple[int, ...], arguments: list[str], aside: Path, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``casinductor`` as a user with one group and no rights; ``aside`` is an unused folder."""
+    """Run ``casinductor`` as a user of these groups, who has no rights; ``aside`` is an unused
+    folder.
+    """
     folders = [ROOT, Path(sys.base_prefix).resolve()]
     command = shlex.join([sys.executable, "-m", "casinductor", *arguments])
     script = (
-        f"{show_to_everybody(folders, aside)}; exec setpriv --reuid={uid} --regid={gid} "
-        f"--clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all {command}"
+        f"{show_to_everybody(folders, aside)}; exec setpriv --reuid={uid} --regid={groups[0]} "
+        f"--groups={','.join(map(str, groups))} --no-new-privs --bounding-set=-all "
+        f"--inh-caps=-all {command}"
     )
     return subprocess.run(
         ["unshare", "--mount", "--propagation", "private", "sh", "-euc", script],

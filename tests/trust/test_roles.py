@@ -76,11 +76,17 @@ def test_a_reader_restores_and_cannot_write(
         reader.sync()
 
 
-JANITOR, PUBLISHER, READER_ID, PUBLISHERS, READERS = 3001, 3002, 3003, 4001, 4002
+JANITOR, PUBLISHER, READER_ID = 3001, 3002, 3003
+PUBLISHERS, WORKERS = 4001, 4002
+GROUPS = {
+    JANITOR: (PUBLISHERS, WORKERS),
+    PUBLISHER: (PUBLISHERS, WORKERS),
+    READER_ID: (WORKERS,),
+}
 
 
 class Users:
-    """A directory as ``docs/trust.md`` makes it, and three users of it."""
+    """A directory as ``docs/trust.md`` says, without its ``uses/``, and three users of it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -106,12 +112,12 @@ class Users:
             if path.is_file():
                 path.unlink()
 
-    def run(self, uid: int, gid: int, *arguments: str) -> tuple[int, str]:
+    def run(self, uid: int, *arguments: str) -> tuple[int, str]:
         self._runs += 1
         home = self.home(uid)
         done = run_as(
             uid,
-            gid,
+            GROUPS[uid],
             list(arguments),
             self.folder / f"aside{self._runs}",
             CASINDUCTOR_STORE=str(self.store),
@@ -130,31 +136,37 @@ def test_roles_by_the_modes_of_a_directory(tmp_path: Path) -> None:
     for path in (made.root, *made.root.rglob("*")):
         os.chown(path, PUBLISHER, PUBLISHER)
 
-    status, said = users.run(PUBLISHER, PUBLISHERS, "push", "model/v1", "--from", str(made.root))
+    status, said = users.run(PUBLISHER, "push", "model/v1", "--from", str(made.root))
     assert status == 0, said
     users.forget_uses()
-    status, said = users.run(READER_ID, READERS, "pull", "model/v1", "--restore", "all")
+    status, said = users.run(READER_ID, "pull", "model/v1", "--restore", "all")
     assert status == 0, said
     assert "restored 8 of 8 files" in said
     assert "may not write below uses/" in said, "gc would not know that it uses the cache"
     new = users.home(READER_ID) / "local/ab/new.py"
     new.write_text("# new")
     os.chown(new, READER_ID, READER_ID)
-    status, said = users.run(READER_ID, READERS, "push", "model/v1")
+    status, said = users.run(READER_ID, "push", "model/v1")
     assert status == 3
     assert f"read-only for uid {READER_ID}" in said
 
-    uses = users.store / "uses"
-    for path in (uses, *uses.rglob("*")):
-        path.chmod(path.stat().st_mode | 0o1002)  # what docs/trust.md has an owner run once
+    for path in [path for path in users.store.glob("uses/**") if path.is_dir()]:
+        os.chown(path, JANITOR, WORKERS)  # as docs/trust.md says
+        path.chmod(0o2775)
     users.forget_uses()
-    status, said = users.run(READER_ID, READERS, "pull", "model/v1")
+    status, said = users.run(READER_ID, "pull", "model/v1")
     assert (status, "may not write" in said) == (0, False), said
-    assert any(path.stat().st_uid == READER_ID for path in uses.rglob("*") if path.is_file())
+    marks = [path for path in users.store.glob("uses/**/*") if path.is_file()]
+    assert [path.stat().st_uid for path in marks] == [READER_ID]
+    status, said = users.run(PUBLISHER, "push", "model/v2", "--from", str(made.root))
+    assert status == 0, said
+    users.forget_uses()
+    status, said = users.run(READER_ID, "pull", "model/v2")
+    assert (status, "may not write" in said) == (0, False), "folders that come later are shared too"
 
-    status, said = users.run(JANITOR, PUBLISHERS, "compact", "model/v1")
+    status, said = users.run(JANITOR, "compact", "model/v1")
     assert status == 0, said
-    status, said = users.run(JANITOR, PUBLISHERS, "gc", "--apply")
+    status, said = users.run(JANITOR, "gc", "--apply")
     assert status == 0, said
-    status, said = users.run(PUBLISHER, PUBLISHERS, "check")
+    status, said = users.run(PUBLISHER, "check")
     assert "all good" in said
