@@ -19,6 +19,8 @@ from casinductor.store.format.manifest import BlobTable
 from casinductor.store.index.places import FrameRef, Located, Placed, Unusable
 
 _COLUMNS = "hash, manifest, frame, offset, size"
+#: How much longer one hash takes to leave the index than to enter it with all others.
+_DEARER = 5
 _PLACES = (
     " FROM blob b JOIN frame f ON f.manifest = b.manifest AND f.idx = b.frame"
     " JOIN pack p ON p.manifest = b.manifest AND p.idx = f.pack"
@@ -73,7 +75,7 @@ class Blobs:
 
     def lacking_index(self) -> bool:
         """Whether some manifest's blobs cannot be found by their hash yet."""
-        found = self._db.execute("SELECT 1 FROM blobs WHERE NOT indexed LIMIT 1").fetchone()
+        found = self._db.execute("SELECT 1 FROM manifest WHERE NOT indexed LIMIT 1").fetchone()
         return found is not None
 
     def index(self) -> None:
@@ -81,7 +83,7 @@ class Blobs:
         written many times faster from one end to the other.
         """
         self._db.execute(f"CREATE TEMP TABLE fresh({_COLUMNS})")
-        rows = self._db.execute("SELECT manifest FROM blobs WHERE NOT indexed").fetchall()
+        rows = self._db.execute("SELECT id FROM manifest WHERE NOT indexed").fetchall()
         for (manifest,) in rows:
             hashes, *columns = self._table(manifest)
             starts = range(0, len(hashes), HASH_BYTES)
@@ -93,18 +95,31 @@ class Blobs:
             f"INSERT OR IGNORE INTO blob SELECT {_COLUMNS} FROM fresh ORDER BY hash, manifest"
         )
         self._db.execute("DROP TABLE fresh")
-        self._db.execute("UPDATE blobs SET indexed = 1 WHERE NOT indexed")
+        self._db.execute("UPDATE manifest SET indexed = 1 WHERE NOT indexed")
 
-    def forget(self, manifest: int) -> None:
-        """Take a manifest's blobs out of the index, in the caller's transaction."""
-        found = self._db.execute(
-            "SELECT hashes FROM blobs WHERE manifest = ? AND indexed", (manifest,)
-        ).fetchone()
-        hashes = found[0] if found else b""
-        self._db.executemany(
-            "DELETE FROM blob WHERE hash = ? AND manifest = ?",
-            ((hashes[i : i + HASH_BYTES], manifest) for i in range(0, len(hashes), HASH_BYTES)),
-        )
+    def forget(self, manifests: set[int]) -> None:
+        """Take manifests' blobs out of the index, in the caller's transaction; the whole index
+        where most of it goes, as each hash that goes alone costs more than one that is added.
+        """
+        going, staying = [], 0
+        for manifest, size in self._db.execute(
+            "SELECT m.id, LENGTH(b.hashes) FROM manifest m JOIN blobs b ON b.manifest = m.id"
+            " WHERE m.indexed"
+        ):
+            if manifest in manifests:
+                going.append((manifest, size))
+            else:
+                staying += size
+        if _DEARER * sum(size for _, size in going) > staying:
+            self._db.execute("DELETE FROM blob")
+            self._db.execute("UPDATE manifest SET indexed = 0")
+            return
+        for manifest, _ in going:
+            hashes, *_ = self._table(manifest)
+            self._db.executemany(
+                "DELETE FROM blob WHERE hash = ? AND manifest = ?",
+                ((hashes[i : i + HASH_BYTES], manifest) for i in range(0, len(hashes), HASH_BYTES)),
+            )
 
     def locate(
         self,

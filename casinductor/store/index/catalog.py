@@ -109,8 +109,7 @@ class Catalog:
         if not rows:
             return
         with self._writing() as db:
-            for (row,) in rows:
-                self.blobs.forget(row)
+            self.blobs.forget({row for (row,) in rows})
             for table in OF_MANIFEST:
                 db.executemany(f"DELETE FROM {table} WHERE manifest = ?", rows)
             db.executemany("DELETE FROM manifest WHERE id = ?", rows)

@@ -93,14 +93,16 @@ class CatalogFigures:
         if scope[1] is not None:
             rows = self._db.execute(f"SELECT m.id FROM manifest m{_VISIBLE}", scope).fetchall()
             return self._blobs.unique_bytes(row for (row,) in rows)
+        (hidden,) = self._one("SELECT COUNT(*) FROM temp.hidden", ())
+        visible = f" JOIN manifest m ON m.id = b.manifest{_VISIBLE}" if hidden else ""
         (unique,) = self._one(
-            "SELECT COALESCE(SUM(size), 0) FROM (SELECT MAX(b.size) AS size FROM blob b"
-            f" JOIN manifest m ON m.id = b.manifest{_VISIBLE} GROUP BY b.hash)",
-            scope,
+            "SELECT COALESCE(SUM(size), 0) FROM"
+            f" (SELECT MAX(b.size) AS size FROM blob b{visible} GROUP BY b.hash)",
+            scope if hidden else (),
         )
         return unique
 
-    def _one(self, query: str, scope: tuple[str | None, str | None]) -> tuple[int, ...]:
+    def _one(self, query: str, scope: tuple[str | None, ...]) -> tuple[int, ...]:
         return tuple(map(int, self._db.execute(query, scope).fetchone()))
 
     def _hide_removed(self) -> None:

@@ -64,7 +64,7 @@ def _insert_tables(db: sqlite3.Connection, manifest: Manifest, row: int) -> None
     )
     table = manifest.blobs
     columns = (array("Q", c).tobytes() for c in (table.frame, table.offset, table.size))
-    db.execute("INSERT INTO blobs VALUES (?, ?, ?, ?, ?, 0)", (row, table.hashes, *columns))
+    db.execute("INSERT INTO blobs VALUES (?, ?, ?, ?, ?)", (row, table.hashes, *columns))
 
 
 def _insert_groups(db: sqlite3.Connection, manifest: Manifest, manifest_row: int) -> None:
