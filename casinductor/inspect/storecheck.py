@@ -151,10 +151,10 @@ def _of_cache(store: Store, cache: CacheId, deadline_seconds: float) -> list[Che
         checks.append(Checkup("cache", "problem", refreshed.damage[0], "run casinductor repair"))
     worker = worker_fingerprint()
     union = resolve(versions(store.catalog, cache), lambda demands: refusal(demands, worker))
-    cost = _cost(store, union)
+    cost, backend = _cost(store, union), store.backend
     told = (
         f"{cache}: {refreshed.listed:,} manifests listed and read in {seconds:.2f} s; a restore "
-        f"reads {size(planned_bytes(cost))} in {planned_requests(cost)} requests"
+        f"reads {size(planned_bytes(cost, backend))} in {planned_requests(cost, backend)} requests"
     )
     if refreshed.listed > 100:
         checks.append(

@@ -81,17 +81,20 @@ def wanted_of(catalog: Catalog, job: Job, unusable: Unusable, *, needed: bool) -
         lost = lost_versions(catalog, here, unusable)
         union = resolve((v for v in here if v.row not in lost), judge)
         whole = resolve(here, judge) if lost else union
-        result = Wanted(union, catalog.groups.paths(union.groups.values()), empty=not everything)
+        result = Wanted(union, empty=not everything)
         if len(held) < len(everything):
             result.elsewhere = _left_out(everything, roots)
         result.lost = len(whole.groups.keys() - union.groups.keys())
         result.refused = {
             why: len({version.id for version in those}) for why, those in union.refused.items()
         }
-        members = catalog.groups.files(union.groups.values(), needed=needed)
+        members = catalog.groups.files(union.groups.values())
     for version in union.groups.values():
+        every = members.pop(version.row)
+        result.own.update((file.path, version.content) for file in every)
         try:
-            files = [_checked(file, version) for file in members[version.row]]
+            chosen = (file for file in every if file.needed or not needed)
+            files = [_checked(file, version) for file in chosen]
         except HostilePath as error:
             result.refused[str(error)] = result.refused.get(str(error), 0) + 1
             continue

@@ -148,7 +148,7 @@ class Restoration:
             stage.make_room()
             if not placement.plan:
                 self.host.pass_on()
-            total, done = planned_bytes(placement.plan), 0
+            total, done = planned_bytes(placement.plan, self.store.backend), 0
             for opened in fetch(self.store.backend, placement.plan, losses, self.job.deadline):
                 placement.write(opened)
                 done += opened.stored

@@ -25,7 +25,7 @@ from casinductor.worker.lock import private_folder
 _MAX_OPEN = 64
 _ABANDONED_SECONDS = 3_600
 #: Files that arrive in parts are gathered in memory up to this many bytes at a time.
-_GATHER_BYTES = 24 << 20
+_GATHER_BYTES = 8 << 20
 
 
 @dataclass(eq=False, slots=True)
@@ -36,11 +36,17 @@ class Staged:
     mode: int
     rank: int
     size: int
-    temporary: str
+    area: str  # the folder in which it is written
+    name: str  # there; empty where it is that of its path
     folder: str | None = None  # placed by renaming this whole folder
     dated: bool = False  # gets the time that all files of this staging get
     missing: int = 0  # bytes that have not been written yet
     buffer: bytearray | None = None  # gathers the parts where memory allows
+
+    @property
+    def temporary(self) -> str:
+        """Where it is written; not kept, as there may be many thousands."""
+        return f"{self.area}/{self.name or self.path.rpartition('/')[2]}"
 
 
 class Staging:
@@ -70,16 +76,15 @@ class Staging:
         dated: bool = False,
     ) -> Staged:
         """Announce a file; with ``folder`` (its parent) it is placed along with its siblings."""
-        number = len(self._files)
-        area = self._area(path)
-        if folder is None:
-            temporary = f"{area}/{number}"
-        else:
+        area, name = self._area(path), str(len(self._files))
+        if folder is not None:
             if folder not in self._folders:
                 self._folders[folder] = f"{area}/d{len(self._folders)}"
                 os.mkdir(self._folders[folder])
-            temporary = f"{self._folders[folder]}/{os.path.basename(locate(self.where, path))}"
-        staged = Staged(path, mode, rank, size, temporary, folder, dated, size)
+            area, name = self._folders[folder], os.path.basename(locate(self.where, path))
+            if path.endswith(f"/{name}"):
+                name = ""  # the same text need not be kept twice
+        staged = Staged(path, mode, rank, size, area, name, folder, dated, size)
         self._files.append(staged)
         return staged
 

@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--dir", help="where to work (default: the temporary directory)")
     parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--no-scale", action="store_true", help="leave out the large caches")
+    parser.add_argument("--restore-2gb", action="store_true", help="a restore of 2 GB alone")
     parser.add_argument("--looks", action="store_true", help="inspection alone")
     parser.add_argument("--ready", action="store_true", help="whole starts alone")
     parser.add_argument(
@@ -47,6 +48,11 @@ def main() -> None:
             table("Signatures", signatures.COLUMNS, found)
             return
         corpus = trees.corpus(folder)
+        if options.restore_2gb:
+            source = corpus / trees.BERT
+            found = scale.large_restore(source, folder / "2gb", 2_000_000_000, options.runs)
+            table("A cache of 2 GB", scale.LARGE_COLUMNS, found)
+            return
         if options.large:
             what, rows = large.rows(folder / "large", options.caches)
             table(f"A large store ({what})", large.COLUMNS, rows)

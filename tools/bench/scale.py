@@ -9,11 +9,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import statistics
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from tools.bench.measure import files_below, megabytes
+from casinductor.util.mounts import filesystem_type
+from tools.bench.measure import files_below, megabytes, set_aside
+from tools.bench.peer import Fal
+
+LARGE_COLUMNS = ["what", "median", "least", "most", "of writing", "peak memory"]
 
 _VERB = """
 import json, re, sys, time
@@ -105,3 +114,91 @@ def rows(tree: Path, folder: Path, counts: list[int], size: int) -> list[list[st
         found.append(row)
         subprocess.run(["rm", "-rf", str(place)], check=True)
     return found
+
+
+_WRITE = """
+import json, os, sys, time
+from pathlib import Path
+source, target = map(Path, sys.argv[1:])
+made = [(str(p.relative_to(source)), p.read_bytes()) for p in source.rglob("*") if p.is_file()
+        and ".casinductor" not in p.parts]
+start = time.perf_counter()
+folders = set()
+for name, data in made:
+    path = f"{target}/{name}"
+    folder = os.path.dirname(path)
+    if folder not in folders:
+        os.makedirs(folder, exist_ok=True)
+        folders.add(folder)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    os.write(descriptor, data)
+    os.close(descriptor)
+print(json.dumps({"seconds": time.perf_counter() - start}))
+"""
+_UNPACK = """
+import json, sys, time
+from pathlib import Path
+from tools.bench.peer import Fal
+fal = Fal(Path(sys.argv[1]))
+start = time.perf_counter()
+fal.load("large", Path(sys.argv[2]))
+print(json.dumps({"seconds": time.perf_counter() - start}))
+"""
+
+
+def large_restore(tree: Path, folder: Path, size: int, rounds: int) -> list[list[str]]:
+    """A cache of ``size`` bytes restored in turns with fal's zip, and with writing the same files
+    from memory and nothing else, each in a process of its own.
+    """
+    local, store = folder / "local", folder / "store"
+    repeat(tree, local, size=size)
+    measured("sync", store, local, folder / "state")
+    Fal(folder / "peer").sync("large", local)
+    peaks: dict[str, float] = {}
+
+    def restored(verb: str, place: Path) -> float:
+        told = measured(verb, store, place / verb, place / f"state-{verb}")
+        peaks[f"casinductor, `{verb}`"] = told["rss"]
+        return told["seconds"]
+
+    def copied(place: Path) -> float:
+        start = time.perf_counter()
+        shutil.copytree(local, place / "copy", copy_function=shutil.copyfile)
+        return time.perf_counter() - start
+
+    ways: list[tuple[str, Callable[[Path], float]]] = [
+        ("casinductor, `needed`", partial(restored, "needed")),
+        ("casinductor, `all`", partial(restored, "all")),
+        ("fal's zip", lambda place: _told(_UNPACK, str(folder / "peer"), str(place / "zip"))),
+        ("writing the files", lambda place: _told(_WRITE, str(local), str(place / "written"))),
+        ("`shutil.copytree`", copied),
+    ]
+    seconds: dict[str, list[float]] = {what: [] for what, _ in ways}
+    for number in range(rounds + 1):
+        place = folder / f"round{number}"
+        place.mkdir()
+        turned = number % len(ways)  # whoever comes first meets other memory than who comes last
+        for what, way in ways[turned:] + ways[:turned]:
+            seconds[what].append(way(place))
+        if filesystem_type(str(place)) == "tmpfs":
+            shutil.rmtree(place)  # it is memory, and deletions cost the next run nothing there
+        else:
+            set_aside(place)
+    writing = statistics.median(seconds["writing the files"][1:])
+    rows = []
+    for what, every in seconds.items():
+        kept = every[1:]
+        middle = statistics.median(kept)
+        peak = megabytes(int(peaks[what])) if what in peaks else ""
+        spread = [f"{min(kept):.2f} s", f"{max(kept):.2f} s"]
+        rows.append([what, f"{middle:.2f} s", *spread, f"{middle / writing:.1f}", peak])
+    return rows
+
+
+def _told(script: str, *arguments: str) -> float:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        check=True, capture_output=True, text=True, env=environment,
+    )  # fmt: skip
+    return float(json.loads(done.stdout)["seconds"])

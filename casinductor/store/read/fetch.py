@@ -25,7 +25,8 @@ from casinductor.store.parallel import submit
 
 #: Frames closer than this are fetched in one request, gap included.
 GAP_BYTES = 512 << 10
-#: One request asks for no more stored, and no more decompressed, bytes than this.
+#: One request asks for no more stored, and no more decompressed, bytes than this; the latter half
+#: where requests follow each other, as there a smaller one costs nothing and takes less memory.
 RANGE_BYTES = 8 << 20
 RANGE_RAW_BYTES = 12 << 20
 _OPENERS = 2
@@ -46,7 +47,7 @@ def fetch(backend: Backend, plan: Plan, losses: Losses, deadline: Deadline) -> I
     that neither waits for the caller. What fails is added to ``losses``. Raises
     :class:`DeadlineExceeded` only.
     """
-    requests = _requests(plan)
+    requests = _requests(plan, backend)
     if len(requests) == 1:  # nothing to read ahead of: threads would only cost
         for frame, stored in zip(
             requests[0], _read(backend, requests[0], plan, losses), strict=True
@@ -82,22 +83,23 @@ def fetch(backend: Backend, plan: Plan, losses: Losses, deadline: Deadline) -> I
             openers.shutdown(wait=False, cancel_futures=True)
 
 
-def planned_bytes(plan: Plan) -> int:
+def planned_bytes(plan: Plan, backend: Backend) -> int:
     """The stored bytes that :func:`fetch` will ask for, gaps included."""
     return sum(
-        frames[-1].offset + frames[-1].stored - frames[0].offset for frames in _requests(plan)
+        frames[-1].offset + frames[-1].stored - frames[0].offset
+        for frames in _requests(plan, backend)
     )
 
 
-def planned_requests(plan: Plan) -> int:
+def planned_requests(plan: Plan, backend: Backend) -> int:
     """How many ranged reads :func:`fetch` will do."""
-    return len(_requests(plan))
+    return len(_requests(plan, backend))
 
 
-def _requests(plan: Plan) -> list[list[FrameRef]]:
+def _requests(plan: Plan, backend: Backend) -> list[list[FrameRef]]:
     """Runs of frames, each of which one ranged read fetches."""
     requests: list[list[FrameRef]] = []
-    raw = 0
+    raw, most = 0, RANGE_RAW_BYTES if backend.parallel > 1 else RANGE_RAW_BYTES // 2
     for frame in sorted(plan):
         last = requests[-1] if requests else None
         if (
@@ -105,7 +107,7 @@ def _requests(plan: Plan) -> list[list[FrameRef]]:
             and last[-1].pack == frame.pack
             and frame.offset - (last[-1].offset + last[-1].stored) <= GAP_BYTES
             and frame.offset + frame.stored - last[0].offset <= RANGE_BYTES
-            and raw + frame.raw <= RANGE_RAW_BYTES
+            and raw + frame.raw <= most
         ):
             last.append(frame)
             raw += frame.raw
