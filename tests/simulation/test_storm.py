@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -86,6 +87,39 @@ def test_whatever_happens_all_go_on(
     assert len(storm.waits) == len(arrivals)
     assert max(storm.waits) <= limit + 1.5
     assert storm.compiles <= len(arrivals)
+
+
+class Script(random.Random):
+    """Stands where a storm asks for chance: two answers a question, as ``bits`` say, then the
+    second: late, alive.
+    """
+
+    def __init__(self, bits: tuple[int, ...]) -> None:
+        super().__init__()
+        self.bits = list(bits)
+
+    def random(self) -> float:
+        return 0.95 if not self.bits or self.bits.pop(0) else 0.05
+
+    def uniform(self, a: float, b: float) -> float:
+        return b if self.random() > 0.5 else a
+
+
+@pytest.mark.parametrize("arrivals", [(0.0, 0.0, 0.0), (0.0, 0.1, 5.0), (0.0, 1.0, 1.1)])
+def test_every_small_storm(arrivals: tuple[float, ...]) -> None:
+    """All ways in which three workers' first ten steps are early or late and leaders die or not:
+    each of them goes on, and nobody compiles while a leader lives.
+    """
+    for bits in itertools.product((0, 1), repeat=10):
+        storm = Storm(20.0, 600.0, deaths=0.5)
+        storm.random = Script(bits)
+        for moment in arrivals:
+            storm.arrive(moment)
+        storm.run()
+        assert len(storm.waits) == 3, bits
+        assert storm.compiles == storm.died + storm.warm, bits
+        assert storm.warm or storm.died == 3, bits
+        assert max(storm.waits) <= 20.0 + 7.0 + storm.died * (20.0 + NOTICED), bits
 
 
 def test_a_leader_lives_while_its_signs_move() -> None:
