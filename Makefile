@@ -36,7 +36,7 @@ test-torch:  ## the main job on every torch of TORCHES, one at a time
 	done
 
 version: $(STAMP)
-	$(BIN)/python -m pytest -q tests/e2e/test_versions.py
+	$(BIN)/python -m pytest -q -m "soak or not soak" tests/e2e/test_versions.py
 
 test-vllm: $(STAMP)  ## real vLLM on the CPU, in an environment of its own (3.5 GB, ten minutes)
 	test -x .vllm/bin/python || $(PYTHON) -m venv .vllm

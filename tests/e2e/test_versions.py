@@ -31,6 +31,8 @@ def kernels(site: Site, key: str, into: Path) -> int:
     return sum('extern "C"' in text and " kernel(" in text for text in sources)
 
 
+#: What `make version` runs anyway, on each torch; the suite has their like in ``test_torch.py``.
+@pytest.mark.soak
 def test_fresh_workers_hit_and_build_nothing(tmp_path: Path) -> None:
     site = Site(tmp_path)
     said = []
@@ -50,6 +52,7 @@ def test_fresh_workers_hit_and_build_nothing(tmp_path: Path) -> None:
     assert (graph["status"], graph["key"][:1]) == ("hit", "f"), "the trace names what hit"
 
 
+@pytest.mark.soak
 def test_two_keys_of_one_process_keep_their_kernels_apart(tmp_path: Path) -> None:
     site = Site(tmp_path)
     site.run(f"{BLOCK}model(1)\n{OTHER}model(2)")
