@@ -35,10 +35,11 @@ def test_a_first_sync_and_a_cold_restore(seaweed: Server, tmp_path: Path) -> Non
         cache(proxy, tmp_path, "w").sync()
         traffic = proxy.reset()
         # FORMAT is missing; two writes and a look find out how to publish; the pack, beside which
-        # FORMAT is written; the manifest; tombstones; the pack again.
-        assert len(waiting(traffic)) <= 9, waiting(traffic)
+        # FORMAT is written; the manifest; tombstones; the pack again: 8. Where a connection is made
+        # for one of two that go together they may follow each other, which happens up to thrice.
+        assert len(waiting(traffic)) <= 11, waiting(traffic)
         assert traffic.total == 16
         cache(proxy, tmp_path, "v").restore("all")
-        # The listing, the manifest, the pack; the mark of use beside it.
-        assert len(waiting(traffic := proxy.reset())) <= 4, waiting(traffic)
+        # The listing, the manifest, the pack; the mark of use beside it, of one or two requests.
+        assert len(waiting(traffic := proxy.reset())) <= 5, waiting(traffic)
     assert content(tmp_path / "v").keys() == content(tmp_path / "w").keys()
