@@ -68,6 +68,11 @@ class Traffic:
         return row
 
     @property
+    def waiting(self) -> list[str]:
+        """The requests that wait for each other, without the connections, which are made once."""
+        return [span.what for span in self.rounds if span.what != "connect"]
+
+    @property
     def total(self) -> int:
         return sum(self.requests.values())
 

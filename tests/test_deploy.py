@@ -22,7 +22,7 @@ from kubernetes_validate import validate
 from casinductor.cli.main import cli
 from tests.conftest import Fleet, Tree
 from tests.needs import need
-from tests.users import show_to_everybody
+from tests.users import in_namespace, open_the_way
 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy"
@@ -245,9 +245,7 @@ def test_the_commands_run_as_the_pods_run_them(fleet: Fleet, tmp_path: Path) -> 
     shutil.copytree(fleet.store, place / "store", dirs_exist_ok=True)
     for path in (place, *place.rglob("*")):
         os.chown(path, 65532, 65532)
-    for path in (place, *place.parents):
-        if path.stat().st_mode & 0o001 == 0 and path != Path("/"):
-            path.chmod(path.stat().st_mode | 0o011)
+    open_the_way(place)
     python = sys.executable
     steps = [
         "pull model/v1 --to /mnt/cache/inductor --restore all --allow-empty --deadline=60",
@@ -257,30 +255,19 @@ def test_the_commands_run_as_the_pods_run_them(fleet: Fleet, tmp_path: Path) -> 
         "stats",
     ]
     inner = " && ".join(f"{python} -m casinductor {step}" for step in steps)
-    folders = [ROOT.resolve(), Path(sys.base_prefix).resolve()]
     script = (
-        f"{show_to_everybody(folders, tmp_path / 'aside')}; "
         f"mount --rbind {place} /mnt && mount -o remount,bind,ro / && "
         "mount -o remount,bind,rw /mnt && mount -t tmpfs -o mode=1777 tmpfs /mnt/tmp && "
         "exec setpriv --reuid=65532 --regid=65532 --clear-groups --no-new-privs "
         "--bounding-set=-all --inh-caps=-all "
         f"prlimit --as=1073741824 sh -euc {shlex.quote(inner)}"
     )
-    said = subprocess.run(
-        ["unshare", "--mount", "--propagation", "private", "sh", "-euc", script],
-        env={
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}",
-            "CASINDUCTOR_STORE": "/mnt/store",
-            "CASINDUCTOR_STATE_DIR": "/mnt/tmp/casinductor",
-            "TMPDIR": "/mnt/tmp",
-            "CASINDUCTOR_GPU_TYPE": "H100",
-            "HOME": "/nonexistent",
-        },
-        cwd="/",
-        capture_output=True,
-        text=True,
-        check=False,
+    said = in_namespace(
+        script,
+        tmp_path / "aside",
+        CASINDUCTOR_STORE="/mnt/store",
+        CASINDUCTOR_STATE_DIR="/mnt/tmp/casinductor",
+        TMPDIR="/mnt/tmp",
     )
     assert said.returncode == 0, said.stderr
     assert "restored 8 of 8 files" in said.stdout

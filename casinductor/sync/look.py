@@ -32,6 +32,11 @@ class Look:
         found = self._of_nothing()
         return self._in_order() if found is None else found
 
+    def refresh(self) -> None:
+        """Read what came to the cache since."""
+        cache = self._job.cache
+        self._refreshed.add(self._store.refresh(cache.gpu, cache.key, self._job.deadline))
+
     def begin_to_note_use(self) -> None:
         """Leave the mark "used", beside what the caller does, where none was left yet."""
         if self._noted is None:
@@ -71,7 +76,7 @@ class Look:
         """The mark comes first: a collector that condemned, unseen by this listing, what the cache
         has already, looks for such marks after it and keeps what is used.
         """
-        store, cache, deadline = self._store, self._job.cache, self._job.deadline
+        store = self._store
         unusable, there = Unusable(), False
         try:
             if there := store.format_problem() is None:
@@ -83,8 +88,8 @@ class Look:
             if there:
                 raise
             store.prepare_to_write()  # a store that does not exist yet
-        self._refreshed.add(store.refresh(cache.gpu, cache.key, deadline))
-        unusable.packs |= bad_packs(store, cache, sampled=True)
+        self.refresh()
+        unusable.packs |= bad_packs(store, self._job.cache, sampled=True)
         return unusable
 
     def _recheck(self) -> None:

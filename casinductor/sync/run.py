@@ -131,10 +131,6 @@ class Synchronization:
         if paths:
             self.report.notes.append(f"{counted(len(paths), noun)} left out: {why}")
 
-    def _refresh(self) -> None:
-        cache = self.job.cache
-        self.refreshed.add(self.store.refresh(cache.gpu, cache.key, self.job.deadline))
-
     def _publish_until_kept(self, selection: Selection, unusable: Unusable) -> Union:
         """Publish, again as long as collectors remove what it relies on; the union before that."""
         cache = self.job.cache
@@ -145,7 +141,7 @@ class Synchronization:
             if not published.conflicts:
                 return union
             unusable.packs |= published.conflicts
-            self._refresh()
+            self._look.refresh()
         raise StoreUnavailable(
             f"{cache}: collectors removed what was published {_ATTEMPTS} times in a row"
         )

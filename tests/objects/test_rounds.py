@@ -7,7 +7,7 @@ from pathlib import Path
 from casinductor.cache import Cache
 from casinductor.settings import Settings
 from tests.conftest import Tree, content
-from tests.proxy import Proxy, Traffic, proxied
+from tests.proxy import Proxy, proxied
 from tests.servers import BUCKET, Server
 
 #: Long enough that requests sent together are in flight together on a busy machine.
@@ -24,11 +24,6 @@ def cache(proxy: Proxy, folder: Path, name: str) -> Cache:
     return Cache("one", settings=settings)
 
 
-def waiting(traffic: Traffic) -> list[str]:
-    """The requests that wait for each other; connections are made once, and TLS's are longer."""
-    return [span.what for span in traffic.rounds if span.what != "connect"]
-
-
 def test_a_first_sync_and_a_cold_restore(seaweed: Server, tmp_path: Path) -> None:
     Tree(tmp_path / "w").model("ab")
     with proxied(seaweed.endpoint, LATENCY) as proxy:
@@ -37,9 +32,10 @@ def test_a_first_sync_and_a_cold_restore(seaweed: Server, tmp_path: Path) -> Non
         # FORMAT is missing; two writes and a look find out how to publish; the pack, beside which
         # FORMAT is written; the manifest; tombstones; the pack again: 8. Where a connection is made
         # for one of two that go together they may follow each other, which happens up to thrice.
-        assert len(waiting(traffic)) <= 11, waiting(traffic)
+        assert len(traffic.waiting) <= 11, traffic.waiting
         assert traffic.total == 16
         cache(proxy, tmp_path, "v").restore("all")
         # The listing, the manifest, the pack; the mark of use beside it, of one or two requests.
-        assert len(waiting(traffic := proxy.reset())) <= 5, waiting(traffic)
+        traffic = proxy.reset()
+        assert len(traffic.waiting) <= 5, traffic.waiting
     assert content(tmp_path / "v").keys() == content(tmp_path / "w").keys()

@@ -17,7 +17,7 @@ from tests import servers
 from tests.conftest import ObjectFleet, Tree, content
 from tests.needs import need, need_root
 from tests.servers import BUCKET, Server
-from tests.users import run_as
+from tests.users import open_the_way, run_as
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 READER = {"accessKey": "reader", "secretKey": "readerreader"}
@@ -94,9 +94,7 @@ class Users:
         self.store.mkdir()
         os.chown(self.store, JANITOR, PUBLISHERS)
         self.store.chmod(0o2775)
-        for path in (folder, *folder.parents):
-            if path != Path("/"):
-                path.chmod(path.stat().st_mode | 0o011)
+        open_the_way(folder)
         self._runs = 0
 
     def home(self, uid: int) -> Path:

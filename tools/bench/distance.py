@@ -231,8 +231,7 @@ def object_store(folder: Path, latency: float, server: servers.Server) -> Iterat
 
 def _of(proxy: Proxy) -> Moved:
     traffic = proxy.reset()
-    row = [span for span in traffic.rounds if span.what != "connect"]
-    return Moved(traffic.total, traffic.up + traffic.down, len(row))
+    return Moved(traffic.total, traffic.up + traffic.down, len(traffic.waiting))
 
 
 @contextlib.contextmanager

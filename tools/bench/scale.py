@@ -91,7 +91,12 @@ def _changed(data: bytes, mark: str) -> bytes:
 
 
 def measured(verb: str, store: Path, local: Path, state: Path) -> dict[str, float]:
-    command = [sys.executable, "-c", _VERB, verb, *map(str, (store, local, state))]
+    return _told(_VERB, verb, store, local, state)
+
+
+def _told(script: str, *arguments: object) -> dict[str, float]:
+    """What a script, in a process of its own, tells in JSON."""
+    command = [sys.executable, "-c", script, *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     result = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return dict(json.loads(result.stdout))
@@ -169,8 +174,8 @@ def large_restore(tree: Path, folder: Path, size: int, rounds: int) -> list[list
     ways: list[tuple[str, Callable[[Path], float]]] = [
         ("casinductor, `needed`", partial(restored, "needed")),
         ("casinductor, `all`", partial(restored, "all")),
-        ("fal's zip", lambda place: _told(_UNPACK, str(folder / "peer"), str(place / "zip"))),
-        ("writing the files", lambda place: _told(_WRITE, str(local), str(place / "written"))),
+        ("fal's zip", lambda place: _told(_UNPACK, folder / "peer", place / "zip")["seconds"]),
+        ("writing the files", lambda place: _told(_WRITE, local, place / "written")["seconds"]),
         ("`shutil.copytree`", copied),
     ]
     seconds: dict[str, list[float]] = {what: [] for what, _ in ways}
@@ -193,12 +198,3 @@ def large_restore(tree: Path, folder: Path, size: int, rounds: int) -> list[list
         spread = [f"{min(kept):.2f} s", f"{max(kept):.2f} s"]
         rows.append([what, f"{middle:.2f} s", *spread, f"{middle / writing:.1f}", peak])
     return rows
-
-
-def _told(script: str, *arguments: str) -> float:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    done = subprocess.run(
-        [sys.executable, "-c", script, *arguments],
-        check=True, capture_output=True, text=True, env=environment,
-    )  # fmt: skip
-    return float(json.loads(done.stdout)["seconds"])

@@ -40,6 +40,11 @@ class Codec(IntEnum):
     ZSTD = 2
 
 
+def split_hashes(joined: bytes) -> list[bytes]:
+    """Hashes of :data:`HASH_BYTES` that were joined end to end."""
+    return [joined[i : i + HASH_BYTES] for i in range(0, len(joined), HASH_BYTES)]
+
+
 def blake3_digest(data: bytes | memoryview | bytearray) -> bytes:
     """The 32-byte blake3 hash."""
     return blake3(data).digest()

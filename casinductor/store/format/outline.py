@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from casinductor.errors import Damaged
-from casinductor.store.format.frame import HASH_BYTES
+from casinductor.store.format.frame import HASH_BYTES, split_hashes
 from casinductor.store.format.manifest import Artifact, Group
 
 VERSION = 1
@@ -34,7 +34,7 @@ class Outline(msgspec.Struct, gc=False):
     def hashes(self, of_pack: bytes) -> list[bytes]:
         """All hashes that artifacts index, given those of the pack's footer, end to end."""
         joined = of_pack + self.others
-        return [joined[i : i + HASH_BYTES] for i in range(0, len(joined), HASH_BYTES)]
+        return split_hashes(joined)
 
 
 class Indexer:

@@ -14,7 +14,7 @@ from itertools import repeat
 from typing import Any, NamedTuple
 
 from casinductor.errors import CatalogChanged
-from casinductor.store.format.frame import HASH_BYTES
+from casinductor.store.format.frame import split_hashes
 from casinductor.store.format.manifest import BlobTable
 from casinductor.store.index.places import FrameRef, Located, Placed, Unusable
 
@@ -86,10 +86,9 @@ class Blobs:
         rows = self._db.execute("SELECT id FROM manifest WHERE NOT indexed").fetchall()
         for (manifest,) in rows:
             hashes, *columns = self._table(manifest)
-            starts = range(0, len(hashes), HASH_BYTES)
             self._db.executemany(
                 "INSERT INTO fresh VALUES (?, ?, ?, ?, ?)",
-                zip([hashes[i : i + HASH_BYTES] for i in starts], repeat(manifest), *columns),
+                zip(split_hashes(hashes), repeat(manifest), *columns),
             )
         self._db.execute(
             f"INSERT OR IGNORE INTO blob SELECT {_COLUMNS} FROM fresh ORDER BY hash, manifest"
@@ -101,24 +100,25 @@ class Blobs:
         """Take manifests' blobs out of the index, in the caller's transaction; the whole index
         where most of it goes, as each hash that goes alone costs more than one that is added.
         """
-        going, staying = [], 0
+        going, going_bytes, staying_bytes = list[int](), 0, 0
         for manifest, size in self._db.execute(
             "SELECT m.id, LENGTH(b.hashes) FROM manifest m JOIN blobs b ON b.manifest = m.id"
             " WHERE m.indexed"
         ):
             if manifest in manifests:
-                going.append((manifest, size))
+                going.append(manifest)
+                going_bytes += size
             else:
-                staying += size
-        if _DEARER * sum(size for _, size in going) > staying:
+                staying_bytes += size
+        if _DEARER * going_bytes > staying_bytes:
             self._db.execute("DELETE FROM blob")
             self._db.execute("UPDATE manifest SET indexed = 0")
             return
-        for manifest, _ in going:
+        for manifest in going:
             hashes, *_ = self._table(manifest)
             self._db.executemany(
                 "DELETE FROM blob WHERE hash = ? AND manifest = ?",
-                ((hashes[i : i + HASH_BYTES], manifest) for i in range(0, len(hashes), HASH_BYTES)),
+                zip(split_hashes(hashes), repeat(manifest)),
             )
 
     def locate(
@@ -164,8 +164,7 @@ class Blobs:
         sizes: dict[bytes, int] = {}
         for manifest in manifests:
             hashes, _, _, size = self._table(manifest)
-            starts = range(0, len(hashes), HASH_BYTES)
-            sizes.update(zip([hashes[i : i + HASH_BYTES] for i in starts], size, strict=True))
+            sizes.update(zip(split_hashes(hashes), size, strict=True))
         return sum(sizes.values())
 
     def used_bytes(self, excluding: set[str]) -> dict[str, float]:
@@ -175,17 +174,17 @@ class Blobs:
         nothing is remembered but the sum.
         """
         users: dict[str, int] = {}
-        named: list[tuple[int, str]] = []
+        manifests: dict[int, None] = {}
         for manifest, ulid, pack in self._db.execute(
             "SELECT m.id, m.ulid, p.ulid FROM manifest m JOIN pack p ON p.manifest = m.id"
             " ORDER BY m.id"
         ):
             if ulid not in excluding:
                 users[pack] = users.get(pack, 0) + 1
-                named.append((manifest, pack))
+                manifests[manifest] = None
         total: dict[str, float] = defaultdict(float)
         shared: dict[FrameRef, dict[int, int]] = {}
-        for manifest in dict.fromkeys(manifest for manifest, _ in named):
+        for manifest in manifests:
             for frame, blobs in self._used(manifest).items():
                 if users[frame.pack] > 1:
                     shared.setdefault(frame, {}).update(blobs)

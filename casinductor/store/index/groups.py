@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from casinductor.errors import CatalogChanged, CatalogDamaged
-from casinductor.store.format.frame import HASH_BYTES
+from casinductor.store.format.frame import HASH_BYTES, split_hashes
 from casinductor.store.format.manifest import Artifact
 from casinductor.store.format.names import CacheId
 from casinductor.store.index.blobs import chunks
@@ -38,10 +38,7 @@ class Version(NamedTuple):
     @property
     def replaces(self) -> list[bytes]:
         """The contents of this group that its producer had and changed."""
-        return [
-            self.replaced[start : start + HASH_BYTES]
-            for start in range(0, len(self.replaced), HASH_BYTES)
-        ]
+        return split_hashes(self.replaced)
 
 
 class File(NamedTuple):
