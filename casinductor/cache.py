@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from time import perf_counter
+
+from msgspec.structs import replace
 
 from casinductor.block import Block
 from casinductor.breaker import BREAKER
@@ -82,7 +82,7 @@ class Cache(Block):
         Of several processes of one machine one does the work. Raises :class:`CasinductorError`
         kinds; :class:`DeadlineExceeded` after ``seconds`` (default: ``restore_deadline``).
         """
-        start, self._opened = perf_counter(), time.time()
+        start, self._opened = time.perf_counter(), time.time()
         limit = self.settings.restore_deadline if seconds is None else seconds
         deadline = Deadline(limit, f"restoring {self.id} from {self.settings.store}")
         wanted = mode or self.settings.restore
@@ -95,7 +95,7 @@ class Cache(Block):
             raise
         restored.report.notes += notes
         self._take_snapshot(restored)
-        restored.report.seconds = perf_counter() - start
+        restored.report.seconds = time.perf_counter() - start
         return restored.report
 
     @told("sync")
@@ -106,7 +106,7 @@ class Cache(Block):
         out; without one, everything shareable is published, of other families where the settings
         name them. Raises as :meth:`restore` does; an error means that nothing was acknowledged.
         """
-        start = perf_counter()
+        start = time.perf_counter()
         found = self._walk()
         warmup = self._report(found)
         limit = self.settings.sync_deadline if seconds is None else seconds
@@ -121,7 +121,7 @@ class Cache(Block):
         if snapshot is not None:
             self.snapshot = snapshot
             self._observe()
-        report.seconds = perf_counter() - start
+        report.seconds = time.perf_counter() - start
         return report
 
     def publish(self, seconds: float | None = None) -> SyncReport:

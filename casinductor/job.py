@@ -5,7 +5,7 @@ Invariant: nothing in it changes while the work is done; only its deadline runs 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from casinductor.deadline import UNLIMITED, Deadline
 from casinductor.inductor.fingerprint import Fingerprint
@@ -15,8 +15,7 @@ from casinductor.store.format.names import CacheId
 from casinductor.util.roots import Roots
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(msgspec.Struct, frozen=True):
     """``cache`` and the directories ``roots``, for a ``worker``, by a ``deadline``; ``progress`` is
     told the bytes done and the bytes in all; ``only``: the one group that it is about, else all.
     """

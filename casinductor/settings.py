@@ -11,10 +11,12 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
+
+import msgspec
+from msgspec.structs import asdict
 
 from casinductor.errors import InvalidName
 from casinductor.families.choice import words_of
@@ -59,8 +61,7 @@ def own_torch_dir(environ: Mapping[str, str]) -> str | None:
     return None if not value or Path(value).name.startswith("torchinductor_") else value
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True):
     """What a worker is told about its store and its own disk. Deadlines are seconds."""
 
     store: str = DEFAULT_STORE
@@ -103,12 +104,17 @@ class Settings:
     """The size in bytes that the host cache is kept below."""
     local_bytes: int = 0
     """The size in bytes that a restore prunes the local directory to; 0: never."""
-    signing_key: str | None = field(default=None, repr=False)
+    signing_key: str | None = None
     """What manifests are signed with: a file, the key itself, or a key service's address."""
     trusted_keys: str | None = None
     """A file or directory of public keys; only what they signed is believed."""
     revoked_keys: str | None = None
     """Keys that are no longer trusted: a file or directory of them, or their ids."""
+
+    def __repr__(self) -> str:
+        """Without the key to sign with, as what is printed ends in logs."""
+        told = {**asdict(self), "signing_key": "hidden" if self.signing_key else None}
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in told.items())})"
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:

@@ -7,10 +7,10 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from casinductor.cache import Cache
 from casinductor.errors import DeadlineExceeded

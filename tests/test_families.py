@@ -7,10 +7,11 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from casinductor.cache import Cache
 from casinductor.inductor.fingerprint import Fingerprint, worker_fingerprint
@@ -73,7 +74,7 @@ Maker = Callable[..., Machine]
 def machine(fleet: Fleet) -> Maker:
     def make(name: str, **different: object) -> Machine:
         known = {"packages": VLLM, **different}
-        return Machine(fleet, name, replace(worker_fingerprint(), **known))  # type: ignore[arg-type]
+        return Machine(fleet, name, replace(worker_fingerprint(), **known))
 
     return make
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import random
@@ -13,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from casinductor.cache import Cache
@@ -52,10 +52,10 @@ def start(store: str, folder: Path, name: str) -> subprocess.Popen[str]:
 
 
 def on_node(fleet: Fleet, worker: str, **more: object) -> Cache:
-    settings = dataclasses.replace(
+    settings = msgspec.structs.replace(
         fleet.settings(worker),
         node_dir=fleet.folder / "node",
-        **more,  # type: ignore[arg-type]
+        **more,
     )
     return Cache("model/v1", settings=settings)
 

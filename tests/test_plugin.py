@@ -202,7 +202,7 @@ def test_a_rest_is_said_once() -> None:
 
 def test_explain_names_what_split_the_fleet(fleet: Fleet, tmp_path: Path) -> None:
     """Two engines that differ in one variable, as their records and factors have it."""
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from casinductor.cache import Cache
     from casinductor.inspect.explain import explain_run, last_run

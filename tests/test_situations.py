@@ -243,7 +243,7 @@ class TestStore:
     def test_a_worker_without_a_temporary_directory(
         self, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from dataclasses import replace
+        from msgspec.structs import replace
 
         def none() -> str:
             raise FileNotFoundError(2, "No usable temporary directory found")
@@ -370,7 +370,7 @@ class TestCommands:
     def test_a_cache_that_is_refused_as_a_whole_has_it_too(
         self, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from dataclasses import replace
+        from msgspec.structs import replace
 
         other = replace(fp.worker_fingerprint(), python="cpython-27")
         Tree(fleet.folder / "local/w").model("ab")

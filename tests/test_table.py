@@ -50,7 +50,7 @@ def store(fleet: Fleet, corpus: Path) -> Fleet:
     from casinductor.cache import Cache
 
     settings = fleet.settings("w")
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     for tree in ("llama8-v1", "llama8-v2"):
         chosen = replace(settings, local_dir=corpus / f"cuda-{tree}")

@@ -6,10 +6,10 @@ import gc
 import logging
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from casinductor.cache import Cache
 from casinductor.errors import InvalidName

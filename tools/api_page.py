@@ -8,9 +8,10 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from dataclasses import fields, is_dataclass
 from textwrap import dedent
 from typing import Any
+
+import msgspec
 
 import casinductor
 from casinductor.errors import CasinductorError
@@ -52,7 +53,7 @@ def _class(name: str, found: type) -> str:
     told = _markdown(inspect.getdoc(found) or "")
     parts = [f"## {name}\n\n{told}\n"]
     parts += _attributes(found)
-    if is_dataclass(found):
+    if issubclass(found, msgspec.Struct):
         methods = {n for n in vars(found) if not n.startswith("_")}
     else:
         if not issubclass(found, Exception):
@@ -70,10 +71,9 @@ def _class(name: str, found: type) -> str:
 def _attributes(found: type) -> list[str]:
     """A table of attributes with the strings that stand behind them in the source."""
     rows = []
-    types = {f.name: str(f.type) for f in fields(found)} if is_dataclass(found) else {}
     for base in [c for c in reversed(found.__mro__) if c.__module__.startswith("casinductor")]:
         for name, kind, told in _documented(base):
-            rows.append(f"| `{name}` | `{_cell(_plain(types.get(name, kind)))}` | {_cell(told)} |")
+            rows.append(f"| `{name}` | `{_cell(_plain(kind))}` | {_cell(told)} |")
     if not rows:
         return []
     return ["| attribute | type | meaning |\n| --- | --- | --- |\n" + "\n".join(rows) + "\n"]

@@ -6,11 +6,12 @@ Invariant: only what the destination lacks is moved; a copy that is killed goes 
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 import click
+from msgspec.structs import replace
 
 from casinductor.cli.command import Command, command_options
 from casinductor.cli.options import Options

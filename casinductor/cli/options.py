@@ -12,12 +12,13 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
+import msgspec
+from msgspec.structs import replace
 
 from casinductor.util.human import strip_control, wrapped
 from casinductor.util.watching import Watch, nobody
@@ -35,8 +36,7 @@ Function = Callable[..., Any]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """The shared options as given; None and False mean not given."""
 
     store: str | None = None

@@ -5,9 +5,8 @@ Invariant: says what a worker with these keys would see; changes nothing.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import click
+from msgspec.structs import replace
 
 from casinductor.cli.command import Command, command_options
 from casinductor.cli.options import Options

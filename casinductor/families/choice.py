@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from casinductor.errors import InvalidName
 from casinductor.families.family import Environ
@@ -22,8 +23,7 @@ TAG = "#"
 _FILES = "files"
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True):
     """``names``: the families to share, with the root of each where the user gave one; ``tag``: of
     the files of family ``files``.
     """

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from casinductor.families.place import JUNK, UNKNOWN, Kind, Place, has_junk, share
 from casinductor.util.pattern import Pattern
@@ -17,8 +18,7 @@ Rules = Callable[[str], Place]
 Root = Callable[[Environ], str]
 
 
-@dataclass(frozen=True)
-class Family:
+class Family(msgspec.Struct, frozen=True):
     """``name`` stands in paths; ``root`` says where the directory lies, given the environment of
     the process that compiles (an absolute path, or ``""`` if nothing names one); ``classify`` gives
     a path below it its place.

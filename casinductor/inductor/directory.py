@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import msgspec
 
 from casinductor.errors import LocalDirectory
 from casinductor.families.inductor import folder_place, is_private_top
@@ -40,17 +41,16 @@ class Found(NamedTuple):
     atime: int
 
 
-@dataclass
-class Walk:
+class Walk(msgspec.Struct):
     """What a walk saw: the shareable files by path, how many others, and the ``unknown`` paths:
     no rule tells what they are, so they are not shared.
     """
 
-    files: dict[str, Found] = field(default_factory=dict)
+    files: dict[str, Found] = msgspec.field(default_factory=dict)
     seen: int = 0
     junk: int = 0
     products: int = 0
-    unknown: list[str] = field(default_factory=list)
+    unknown: list[str] = msgspec.field(default_factory=list)
 
 
 #: Whose directories hold any names.

@@ -11,9 +11,10 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
+
+import msgspec
 
 NVIDIA = "/proc/driver/nvidia"
 #: What shows that there is a GPU, even where nothing can name it.
@@ -21,8 +22,7 @@ _NODES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")
 _NAME_SIZE, _UUID_SIZE = 96, 96  # NVML_DEVICE_NAME_V2_BUFFER_SIZE, NVML_DEVICE_UUID_V2_BUFFER_SIZE
 
 
-@dataclass(frozen=True)
-class Board:
+class Board(msgspec.Struct, frozen=True):
     """One board: its maker's name, its UUID where known, and whether it is cut into slices."""
 
     name: str

@@ -10,11 +10,13 @@ import os
 import platform
 import re
 import sys
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import metadata, util
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+
+import msgspec
+from msgspec.structs import asdict, replace
 
 from casinductor.families.table import PACKAGES
 from casinductor.inductor.driver import driver_version
@@ -30,8 +32,7 @@ _COMPILER_FLAG = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Fingerprint:
+class Fingerprint(msgspec.Struct, frozen=True):
     """What decides whether an artifact may run here. Absent packages are ``none``.
 
     ``accelerator`` is the CUDA or ROCm release torch was built with, ``device`` the GPU's full
@@ -62,7 +63,7 @@ class Fingerprint:
     def as_dict(self) -> dict[str, str | list[str]]:
         """For a manifest: strings, and lists of them."""
         known: dict[str, str | list[str]] = {}
-        for name, value in vars(self).items():
+        for name, value in asdict(self).items():
             known[name] = list(value) if isinstance(value, tuple) else str(value)
         return known
 

@@ -10,27 +10,28 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
+import msgspec
+
 from casinductor.inductor.driver import Board, boards, slice_name
+from casinductor.util.pattern import Pattern
 
 UNKNOWN = "UNKNOWN"
 CPU = "CPU"
 
 # H100, A100, L40S, A10G, GH200, T4, MI300X: a letter or two, digits, a letter or two. Boards of
 # this shape differ in memory and socket only, and fal.toolkit calls them by this word too.
-_DATACENTER = re.compile(r"((?:[A-Z]{1,3})\d+[A-Z]{0,2})(?=$|[\s-])")
-_MAKERS = re.compile(r"^(?:NVIDIA|AMD)\s+|^(?:Tesla|GRID|Instinct|GeForce|Radeon)\s+")
+_DATACENTER = Pattern(r"((?:[A-Z]{1,3})\d+[A-Z]{0,2})(?=$|[\s-])")
+_MAKERS = Pattern(r"^(?:NVIDIA|AMD)\s+|^(?:Tesla|GRID|Instinct|GeForce|Radeon)\s+")
 _FILLER = {"Generation", "GPU", "Graphics"}
 #: A slice in a device's name, as CUDA writes it: "NVIDIA A100-SXM4-40GB MIG 1g.5gb".
-_SLICE = re.compile(r"\bMIG\s+(\d\S*)")
+_SLICE = Pattern(r"\bMIG\s+(\d\S*)")
 #: What limits the devices of a process, the narrowest first (HIP reads CUDA's name too).
 VISIBLE = ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
 
-@dataclass(frozen=True)
-class Device:
+class Device(msgspec.Struct, frozen=True):
     """The device torch will use: its full name, ``CPU`` or ``UNKNOWN``, and why it may be another
     one (empty where it is known).
     """

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from casinductor.errors import InvalidName
 from casinductor.families.table import PACKAGES

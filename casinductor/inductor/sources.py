@@ -7,16 +7,17 @@ mark that no worker meets. ninja itself compares times, and after a restore thos
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Iterable
 
 from blake3 import blake3
 
+from casinductor.util.pattern import Pattern
+
 #: A compiler that ``build.ninja`` names, as torch, tvm-ffi and FlashInfer write it.
-_COMMAND = re.compile(rb"^(cxx|cc|nvcc|hipcc)\s*=\s*(\S+)", re.MULTILINE)
+_COMMAND = Pattern(rb"(?m)^(cxx|cc|nvcc|hipcc)\s*=\s*(\S+)")
 #: torch's own headers, of which the fingerprint's version and build say what they are.
-_TORCH = re.compile(r"/site-packages/torch/include/|/dist-packages/torch/include/")
+_TORCH = Pattern(r"/site-packages/torch/include/|/dist-packages/torch/include/")
 _HEX = 32
 
 _known: dict[tuple[str, int, int, int], str] = {}

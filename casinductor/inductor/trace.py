@@ -12,7 +12,6 @@ its payload has the status (``torch/_inductor/codecache.py``).
 from __future__ import annotations
 
 import logging
-import re
 import sys
 import threading
 from collections.abc import Callable
@@ -21,9 +20,11 @@ from typing import Any
 
 import msgspec
 
+from casinductor.util.pattern import Pattern
+
 MAX_EVENTS = 4096
 _LOGGER = "torch.__trace"
-_NAME = re.compile(r"(fx_graph|fx_graph_bundled|aotautograd)_cache_(hit|miss|bypass|hash)")
+_NAME = Pattern(r"(fx_graph|fx_graph_bundled|aotautograd)_cache_(hit|miss|bypass|hash)")
 _LONGEST = 2000
 
 

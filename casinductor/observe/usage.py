@@ -5,14 +5,13 @@ Invariant: what a mount does not record is None, never zero.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from casinductor.inductor.directory import Found, Walk
 from casinductor.worker.snapshot import Snapshot
 
 
-@dataclass
-class Usage:
+class Usage(msgspec.Struct):
     """``read``: paths of restored files that were read since, of ``read_bytes`` together; both None
     where the mount keeps no access times. ``used`` and ``unused``: the first 8 bytes of the
     contents of the groups that were restored, end to end. ``restored``: how many files, of
@@ -25,7 +24,7 @@ class Usage:
     read_bytes: int | None = None
     used: bytes = b""
     unused: bytes = b""
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = msgspec.field(default_factory=list)
 
 
 def usage(walk: Walk, new: dict[str, Found], snapshot: Snapshot) -> Usage:

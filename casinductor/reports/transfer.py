@@ -7,8 +7,9 @@ Invariant: every number counts what really happened (bytes are bytes, seconds ar
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
+
+import msgspec
 
 from casinductor.reports.warmup import WarmupReport, not_shared
 from casinductor.util.human import counted
@@ -21,8 +22,7 @@ def no_progress(done: int, total: int) -> None:
     """Tell nobody."""
 
 
-@dataclass
-class RestoreReport:
+class RestoreReport(msgspec.Struct):
     """What one restore did. Bytes are bytes, ``seconds`` wall-clock."""
 
     cache: str
@@ -47,17 +47,17 @@ class RestoreReport:
     """Bytes taken from the host cache instead."""
     bytes_written: int = 0
     """Bytes written to the local directory."""
-    refused: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, int] = msgspec.field(default_factory=dict)
     """How many groups this worker may not load, by reason."""
-    elsewhere: dict[str, int] = field(default_factory=dict)
+    elsewhere: dict[str, int] = msgspec.field(default_factory=dict)
     """How many groups of families without a directory here were left out, by family."""
-    untrusted: dict[str, int] = field(default_factory=dict)
+    untrusted: dict[str, int] = msgspec.field(default_factory=dict)
     """How many manifests are not believed, by reason: only where keys are set."""
     lost: int = 0
     """Groups whose blobs are missing or damaged in the store."""
-    damage: list[str] = field(default_factory=list)
+    damage: list[str] = msgspec.field(default_factory=list)
     """What was found damaged, a sentence each."""
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = msgspec.field(default_factory=list)
     """What else a user should know, a sentence each."""
     seconds: float = 0.0
     """How long the restore took."""
@@ -75,7 +75,7 @@ class RestoreReport:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: ``refused`` is the number of groups, ``refusals`` says why."""
-        fields = asdict(self)
+        fields: dict[str, Any] = msgspec.to_builtins(self)
         fields["refusals"] = fields.pop("refused")
         return {**fields, "refused": self.groups_refused}
 
@@ -100,8 +100,7 @@ class RestoreReport:
         return "; ".join([text, *not_believed(self.untrusted), *self.notes, *self.damage])
 
 
-@dataclass
-class SyncReport:
+class SyncReport(msgspec.Struct):
     """What one sync did. Bytes are bytes, ``seconds`` wall-clock."""
 
     cache: str
@@ -126,7 +125,7 @@ class SyncReport:
     """Files that are never shared, such as locks."""
     unknown: int = 0
     """Files of no kind that this version knows; they are not shared."""
-    unknown_paths: list[str] = field(default_factory=list)
+    unknown_paths: list[str] = msgspec.field(default_factory=list)
     """The first 64 of those."""
     opaque: int = 0
     """Entries whose key or guards could not be read; shared, but never merged with others."""
@@ -140,15 +139,15 @@ class SyncReport:
     """How often it published, as collectors removed what it relied on."""
     merged: int = 0
     """Manifests of the cache that became one."""
-    untrusted: dict[str, int] = field(default_factory=dict)
+    untrusted: dict[str, int] = msgspec.field(default_factory=dict)
     """How many manifests are not believed, by reason: only where keys are set."""
     withheld: str = ""
     """Why nothing was published although there was something: a worker without a key to sign with;
     "" otherwise.
     """
-    damage: list[str] = field(default_factory=list)
+    damage: list[str] = msgspec.field(default_factory=list)
     """What was found damaged, a sentence each."""
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = msgspec.field(default_factory=list)
     """What else a user should know, a sentence each."""
     seconds: float = 0.0
     """How long the sync took."""
@@ -156,7 +155,7 @@ class SyncReport:
     """What happened since the restore; None without one."""
 
     def as_dict(self) -> dict[str, Any]:
-        fields = asdict(replace(self, warmup=None))
+        fields: dict[str, Any] = msgspec.to_builtins(self, builtin_types=(bytes,))
         return {**fields, "warmup": self.warmup.as_dict() if self.warmup else None}
 
     def summary(self) -> str:

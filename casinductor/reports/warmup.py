@@ -7,7 +7,6 @@ record (``docs/format.md``, "Warm-ups").
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -39,8 +38,7 @@ class Happened(msgspec.Struct, gc=False, omit_defaults=True):
     reason: str = ""
 
 
-@dataclass
-class WarmupReport:
+class WarmupReport(msgspec.Struct):
     """What a worker did between a restore and the sync after it. Bytes are bytes."""
 
     cache: str
@@ -49,13 +47,13 @@ class WarmupReport:
     """When the restore was done, in Unix milliseconds."""
     seconds: float = 0.0
     """From then until the sync."""
-    graphs: dict[str, int] = field(default_factory=dict)
+    graphs: dict[str, int] = msgspec.field(default_factory=dict)
     """Counts by ``fxgraph_hit``, ``_miss`` and ``_bypass``, and the same for ``aotautograd``."""
-    happened: list[Happened] = field(default_factory=list)
+    happened: list[Happened] = msgspec.field(default_factory=list)
     """What happened graph by graph, if torch's trace was listened to; at most 1,024."""
     kernels_built: int = 0
     """C++ libraries and Triton kernels that were compiled."""
-    rebuilt: list[Rebuilt] = field(default_factory=list)
+    rebuilt: list[Rebuilt] = msgspec.field(default_factory=list)
     """Those of them that no missed graph accounts for; at most 512."""
     tuned: int = 0
     """Autotuning results written."""
@@ -75,25 +73,25 @@ class WarmupReport:
     """Compile times stored in the entries that hit."""
     spent_seconds: float = 0.0
     """Compile times stored in the entries that this worker made."""
-    refused: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, int] = msgspec.field(default_factory=dict)
     """Groups that the restore refused, by reason."""
     lost: int = 0
     """Groups that the restore could not have."""
     traced: bool = False
     """Whether torch's trace was listened to."""
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = msgspec.field(default_factory=list)
     """What else a user should know, a sentence each."""
-    worker: dict[str, Any] = field(default_factory=dict)
+    worker: dict[str, Any] = msgspec.field(default_factory=dict)
     """``host``, ``pid``, ``prefix``, ``compiler`` ("": needed and missing), ``fingerprint``."""
     manifest: str | None = None
     """The ULID of what the sync published."""
-    published: list[str] = field(default_factory=list)
+    published: list[str] = msgspec.field(default_factory=list)
     """The ULIDs of what was published before it, while the warm-up went on."""
     used: bytes = b""
     """The first 8 bytes of the contents of the restored groups that were read, end to end."""
     unused: bytes = b""
     """The same of those that were not."""
-    read: list[str] = field(default_factory=list)
+    read: list[str] = msgspec.field(default_factory=list)
     """The paths of the restored files that were read; not kept in the store."""
     elsewhere: bool = False
     """Entries came or were read, and torch in this process did neither: it ran in another one."""
@@ -101,7 +99,7 @@ class WarmupReport:
     """fxgraph and aotautograd entries that came into the local directory."""
     unknown_files: int = 0
     """Files of the local directory of no kind that this version knows; they are not shared."""
-    unknown: list[str] = field(default_factory=list)
+    unknown: list[str] = msgspec.field(default_factory=list)
     """The first 64 of those."""
 
     def count(self, status: str) -> int:

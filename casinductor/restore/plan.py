@@ -7,8 +7,9 @@ is hostile: paths, modes and kinds were checked.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from functools import cached_property
+
+import msgspec
 
 from casinductor.errors import HostilePath
 from casinductor.families.packages import NAME as PACKAGES
@@ -25,8 +26,7 @@ from casinductor.store.read.health import lost_versions
 from casinductor.util.roots import MARK, Roots, split
 
 
-@dataclass
-class Task:
+class Task(msgspec.Struct, dict=True):
     """One group to restore: the version that lives and those of its files that are wanted."""
 
     version: Version
@@ -49,20 +49,19 @@ class Task:
         return family is not None and family.bound
 
 
-@dataclass
-class Wanted:
+class Wanted(msgspec.Struct):
     """``union``: what lives for this worker and can be had; ``own``: the paths of all its
     artifacts, with their groups' contents; ``tasks``: groups with files to write; ``refused``:
     groups by reason; ``lost``: groups whose blobs are missing or bad.
     """
 
-    union: Union = field(default_factory=Union)
-    own: dict[str, bytes] = field(default_factory=dict)
-    tasks: list[Task] = field(default_factory=list)
-    refused: dict[str, int] = field(default_factory=dict)
+    union: Union = msgspec.field(default_factory=Union)
+    own: dict[str, bytes] = msgspec.field(default_factory=dict)
+    tasks: list[Task] = msgspec.field(default_factory=list)
+    refused: dict[str, int] = msgspec.field(default_factory=dict)
     lost: int = 0
     empty: bool = False  # no manifest says anything
-    elsewhere: dict[str, int] = field(default_factory=dict)  # groups of families left out
+    elsewhere: dict[str, int] = msgspec.field(default_factory=dict)  # groups of families left out
 
 
 def wanted_of(catalog: Catalog, job: Job, unusable: Unusable, *, needed: bool) -> Wanted:

@@ -6,7 +6,7 @@ version of its group that lives; when time or the store runs out, nothing half d
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from casinductor.errors import Damaged
 from casinductor.families.place import Kind
@@ -31,13 +31,12 @@ from casinductor.worker.ownership import Ownership, write_record
 from casinductor.worker.staging import staging
 
 
-@dataclass
-class Restored:
+class Restored(msgspec.Struct):
     """The outcome: the report, the groups that now count as the cache's own, by id and by path."""
 
     report: RestoreReport
-    contents: dict[str, bytes] = field(default_factory=dict)
-    paths: dict[str, bytes] = field(default_factory=dict)
+    contents: dict[str, bytes] = msgspec.field(default_factory=dict)
+    paths: dict[str, bytes] = msgspec.field(default_factory=dict)
 
 
 class Restoration:

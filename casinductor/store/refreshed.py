@@ -6,15 +6,15 @@ Invariant: each sentence of damage stands once, however often it was met.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+
+import msgspec
 
 from casinductor.store.index.manifests import ManifestId
 
 logger = logging.getLogger("casinductor")
 
 
-@dataclass
-class Refreshed:
+class Refreshed(msgspec.Struct):
     """What reading manifests brought: how many were ``listed`` and how many ``vanished`` under the
     reader's eyes, ``bytes_read``, and ``damage`` in sentences with the manifests ``unread`` for it;
     ``untrusted``: how many are not believed, by reason.
@@ -23,9 +23,9 @@ class Refreshed:
     listed: int = 0
     vanished: int = 0
     bytes_read: int = 0
-    damage: list[str] = field(default_factory=list)
-    unread: list[ManifestId] = field(default_factory=list)
-    untrusted: dict[str, int] = field(default_factory=dict)
+    damage: list[str] = msgspec.field(default_factory=list)
+    unread: list[ManifestId] = msgspec.field(default_factory=list)
+    untrusted: dict[str, int] = msgspec.field(default_factory=dict)
 
     def add(self, other: Refreshed) -> Refreshed:
         """Count ``other`` in, each sentence once; returns this one. ``listed`` is the newer."""

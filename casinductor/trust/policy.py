@@ -9,9 +9,10 @@ verifies is imported where keys are set only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
 
 from casinductor.errors import InvalidName, Untrusted
 
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
 Carry = Literal["", "unsigned", "any"]
 
 
-@dataclass(frozen=True)
-class Trust:
+class Trust(msgspec.Struct, frozen=True):
     """``keys`` are trusted, ``revoked`` holds ids of those that are no longer; ``signer`` is the
     library's, or None for a worker that cannot publish where keys are set. ``carry``: what else is
     believed while it is carried over, ``unsigned`` manifests or ``any``.
@@ -31,7 +31,7 @@ class Trust:
 
     keys: tuple[TrustedKey, ...] = ()
     revoked: frozenset[str] = frozenset()
-    signer: Any = field(default=None, repr=False)
+    signer: Any = None
     carry: Carry = ""
 
     @property

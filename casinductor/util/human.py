@@ -5,8 +5,9 @@ Invariant: what is printed here is never read back by a program; JSON has the ex
 
 from __future__ import annotations
 
-import re
 import textwrap
+
+from casinductor.util.pattern import Pattern
 
 
 def size(count: int) -> str:
@@ -54,7 +55,7 @@ def wrapped(text: str, room: int | None, margin: str | None = None) -> str:
     )
 
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROL = Pattern(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def strip_control(text: str) -> str:

@@ -34,3 +34,10 @@ class Pattern(Generic[AnyStr]):
 
     def search(self, string: AnyStr) -> re.Match[AnyStr] | None:
         return self._compiled.search(string)
+
+    def findall(self, string: AnyStr) -> list[Any]:
+        return self._compiled.findall(string)
+
+    def sub(self, new: AnyStr, string: AnyStr, count: int = 0) -> AnyStr:
+        found: AnyStr = self._compiled.sub(new, string, count)
+        return found

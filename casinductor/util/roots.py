@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from casinductor.errors import HostilePath
 
@@ -18,14 +19,13 @@ MARK = "!"
 DOT = "%2E"
 
 
-@dataclass(frozen=True)
-class Roots:
+class Roots(msgspec.Struct, frozen=True):
     """``main`` is torch's directory, which also holds what we keep for ourselves; ``others`` the
     roots by family; all absolute. ``torch``: what lies in ``main`` is shared too.
     """
 
     main: str
-    others: Mapping[str, str] = field(default_factory=dict)
+    others: Mapping[str, str] = msgspec.field(default_factory=dict)
     torch: bool = True
 
     def __iter__(self) -> Iterator[tuple[str, str]]:

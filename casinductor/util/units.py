@@ -5,12 +5,12 @@ Invariant: a text that is not understood is a ValueError that says what would be
 
 from __future__ import annotations
 
-import re
+from casinductor.util.pattern import Pattern
 
 _SECONDS = {"": 1.0, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _BYTES = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*([smhdw]?)")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*([kmgt]?)(i?)b?")
+_DURATION = Pattern(r"(\d+(?:\.\d+)?|\.\d+)\s*([smhdw]?)")
+_SIZE = Pattern(r"(\d+(?:\.\d+)?|\.\d+)\s*([kmgt]?)(i?)b?")
 _SWITCH = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
     **dict.fromkeys(("0", "false", "no", "off"), False),

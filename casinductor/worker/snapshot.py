@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 from casinductor.util.roots import Where, locate, roots_of
 from casinductor.worker.lock import private_folder
@@ -27,17 +28,16 @@ class FileLike(Protocol):
     def atime(self) -> int: ...
 
 
-@dataclass
-class Snapshot:
+class Snapshot(msgspec.Struct):
     """``stamps`` by path; ``own``: paths of the loaded cache; ``contents``: its groups' contents by
     id, ``group_of``: the same by path; ``keeps_atime``: reads can be seen.
     """
 
     where: Where
-    stamps: dict[str, tuple[int, int, int, int]] = field(default_factory=dict)
-    own: set[str] = field(default_factory=set)
-    contents: dict[str, bytes] = field(default_factory=dict)
-    group_of: dict[str, bytes] = field(default_factory=dict)
+    stamps: dict[str, tuple[int, int, int, int]] = msgspec.field(default_factory=dict)
+    own: set[str] = msgspec.field(default_factory=set)
+    contents: dict[str, bytes] = msgspec.field(default_factory=dict)
+    group_of: dict[str, bytes] = msgspec.field(default_factory=dict)
     keeps_atime: bool = False
 
     @property

@@ -14,7 +14,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+
+import msgspec
 
 from casinductor.deadline import Deadline
 from casinductor.errors import HostilePath, LocalDirectory
@@ -28,8 +29,7 @@ _ABANDONED_SECONDS = 3_600
 _GATHER_BYTES = 8 << 20
 
 
-@dataclass(eq=False, slots=True)
-class Staged:
+class Staged(msgspec.Struct, eq=False):
     """A file on its way: final path, mode, rank, size in bytes, and where it is written first."""
 
     path: str

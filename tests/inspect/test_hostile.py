@@ -121,7 +121,7 @@ def test_any_bytes_are_described(data: bytes, at: int) -> None:
 
 @given(
     st.dictionaries(
-        st.sampled_from([*WarmupReport.__dataclass_fields__, "version", "more"]),
+        st.sampled_from([*WarmupReport.__struct_fields__, "version", "more"]),
         st.none()
         | st.integers()
         | st.text(max_size=5)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from casinductor.cache import Cache
@@ -102,7 +102,7 @@ def cache_through(proxy: Proxy, folder: Path, worker: str, **more: object) -> Ca
         gpu_type="H100",
         state_dir=folder / "state" / worker,
     )
-    return Cache("m", settings=dataclasses.replace(settings, **more))  # type: ignore[arg-type]
+    return Cache("m", settings=msgspec.structs.replace(settings, **more))
 
 
 FATES: dict[str, dict[Fate, float]] = {
@@ -197,7 +197,9 @@ def test_every_worker_of_a_fleet_through_one_bad_line(
     proxy.fate = sometimes({"lose": 0.2, "reset": 0.2}, random.Random(7).random)
     for number in range(5):
         made = Tree(tmp_path / f"local/b{number}", seed=number).model("cdefg"[number] * 2)
-        settings = dataclasses.replace(fleet.settings(f"b{number}"), store=url, sync_deadline=10.0)
+        settings = msgspec.structs.replace(
+            fleet.settings(f"b{number}"), store=url, sync_deadline=10.0
+        )
         acknowledged = True
         try:
             Cache("m", settings=settings).sync()

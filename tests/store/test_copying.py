@@ -10,13 +10,13 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from casinductor.cache import Cache
 from casinductor.errors import CasinductorError, StoreReadOnly, StoreUnavailable

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from casinductor.cache import Cache
 from casinductor.errors import CacheNotFound

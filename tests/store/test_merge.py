@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 
+import msgspec
 import pytest
 
 from casinductor.cache import Cache
@@ -24,7 +24,7 @@ NAMES = ["ab", "cd", "ef", "gh", "ij", "kl"]
 
 
 def syncing(fleet: Fleet, worker: str, after: int) -> Cache:
-    settings = dataclasses.replace(fleet.settings(worker), compact_after=after)
+    settings = msgspec.structs.replace(fleet.settings(worker), compact_after=after)
     return Cache("model/v1", settings=settings)
 
 

@@ -24,7 +24,7 @@ CACHE = CacheId("H100", "model/v1")
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = """
 import json, logging, sys, time
-from dataclasses import replace
+from msgspec.structs import replace
 from pathlib import Path
 from casinductor.cache import Cache
 from casinductor.errors import CasinductorError

@@ -7,13 +7,13 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from casinductor.cache import Cache
 from casinductor.errors import InvalidName, LocalDirectory, Untrusted
@@ -97,6 +97,11 @@ class TestSettings:
         alone = replace(signed.fleet.settings("w"), signing_key=signed.key("ci"))
         report = Cache("model/v1", settings=alone).restore("all")
         assert report.untrusted == {"not signed": 1}
+
+    def test_a_signing_key_is_never_printed(self, signed: Signed) -> None:
+        settings = replace(signed.fleet.settings("w"), signing_key="MC4CAQAwBQYDK2VwBCIEIA")
+        assert "MC4CAQAwBQYDK2VwBCIEIA" not in f"{settings!r}{settings}"
+        assert repr(settings.store) in repr(settings)
 
     @pytest.mark.parametrize(
         ("variable", "value"),

@@ -11,8 +11,9 @@ import statistics
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from casinductor.cache import Cache
 from casinductor.settings import Settings

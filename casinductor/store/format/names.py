@@ -6,12 +6,13 @@ different ones never share a name. Layout: ``docs/format.md``, "Names".
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgspec
 
 from casinductor.errors import InvalidName
 from casinductor.store.format.ulid import is_ulid
+from casinductor.util.pattern import Pattern
 
 FORMAT = "FORMAT"
 MANIFESTS = "manifests"
@@ -35,14 +36,13 @@ MARK_SUFFIX = ".mark"
 
 _RESERVED = {MANIFESTS, PACKS, CONDEMNED, QUARANTINE, USES, PROBES, WARMUPS, FORMAT}
 _RESERVED |= {CLAIMS, LEADS, COMPLETIONS, CHORES}
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_USE = re.compile(r"\d{4}-\d{2}-\d{2}(T\d{6})?")
+_CONTROL = Pattern(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_USE = Pattern(r"\d{4}-\d{2}-\d{2}(T\d{6})?")
 _MAX_PART = 200
 _MAX_KEY = 900
 
 
-@dataclass(frozen=True, order=True)
-class CacheId:
+class CacheId(msgspec.Struct, frozen=True, order=True):
     """One cache: a GPU type and a cache key. Raises :class:`InvalidName` for unusable names."""
 
     gpu: str
@@ -116,7 +116,7 @@ def _check(text: str, what: str, *, slashes: bool) -> None:
         raise InvalidName(f"{what} is empty")
     if len(text.encode("utf-8", "replace")) > _MAX_KEY:
         raise InvalidName(f"{shown} is longer than {_MAX_KEY} bytes")
-    if _CONTROL.search(text):
+    if not text.isprintable() and _CONTROL.search(text):
         raise InvalidName(f"{shown} contains a control character")
     if "\\" in text or (not slashes and "/" in text):
         raise InvalidName(f"{shown} contains {'a backslash' if slashes else 'a slash'}")

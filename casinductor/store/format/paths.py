@@ -6,12 +6,12 @@ the same on every filesystem; everything else is refused before anything is crea
 
 from __future__ import annotations
 
-import re
-
 from casinductor.errors import HostilePath
+from casinductor.util.pattern import Pattern
 
 MODES = (0o644, 0o755)
-_BAD = re.compile(r"[\x00-\x1f\x7f\\:*?\"<>|\ud800-\udfff]")
+_BAD = Pattern(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_BAD_SIGNS = frozenset('\\:*?"<>|')
 _MAX_PATH = 1024
 _MAX_PART = 255
 
@@ -21,7 +21,8 @@ def check_path(path: str) -> str:
     shown = f"path {path[:80]!r}"
     if not path or len(path.encode("utf-8", "replace")) > _MAX_PATH:
         raise HostilePath(f"{shown} is empty or longer than {_MAX_PATH} bytes")
-    if path.startswith("/") or _BAD.search(path):
+    bad = not _BAD_SIGNS.isdisjoint(path) or (not path.isprintable() and _BAD.search(path))
+    if path.startswith("/") or bad:
         raise HostilePath(f"{shown} is absolute or has a character no artifact's name has")
     # What follows a family's mark is the first part below that family's root.
     for part in path.replace("!", "/", 1).split("/"):

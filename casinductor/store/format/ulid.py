@@ -7,12 +7,13 @@ apart, so no name of a pack or manifest is ever reused. Format: github.com/ulid/
 from __future__ import annotations
 
 import os
-import re
 import threading
 import time
 
+from casinductor.util.pattern import Pattern
+
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_VALID = re.compile(rf"[0-7][{_ALPHABET}]{{25}}")
+_VALID = Pattern(rf"[0-7][{_ALPHABET}]{{25}}")
 _lock = threading.Lock()
 _last = 0
 

@@ -6,8 +6,9 @@ by a row of a catalog, so it means the same to every worker.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import msgspec
 
 
 class FrameRef(NamedTuple):
@@ -50,30 +51,28 @@ Spot = tuple[str, int, bytes]
 Plan = dict[FrameRef, list[Located]]
 
 
-@dataclass
-class Losses:
+class Losses(msgspec.Struct):
     """What could not be had: blob hashes, packs that are gone, frames that are bad and why, the
     spots (pack, frame offset, blob hash) of both; and ``failures`` of the store, which say
     nothing about what it holds.
     """
 
-    blobs: set[bytes] = field(default_factory=set)
-    packs: set[str] = field(default_factory=set)
-    frames: dict[FrameRef, str] = field(default_factory=dict)
-    spots: set[Spot] = field(default_factory=set)
-    failures: list[str] = field(default_factory=list)
+    blobs: set[bytes] = msgspec.field(default_factory=set)
+    packs: set[str] = msgspec.field(default_factory=set)
+    frames: dict[FrameRef, str] = msgspec.field(default_factory=dict)
+    spots: set[Spot] = msgspec.field(default_factory=set)
+    failures: list[str] = msgspec.field(default_factory=list)
 
 
-@dataclass
-class Unusable:
+class Unusable(msgspec.Struct):
     """Packs, frames (pack, offset) and spots (pack, frame offset, hash) that must not be relied
     on, and condemned manifests.
     """
 
-    packs: set[str] = field(default_factory=set)
-    frames: set[tuple[str, int]] = field(default_factory=set)
-    spots: set[Spot] = field(default_factory=set)
-    manifests: set[str] = field(default_factory=set)
+    packs: set[str] = msgspec.field(default_factory=set)
+    frames: set[tuple[str, int]] = msgspec.field(default_factory=set)
+    spots: set[Spot] = msgspec.field(default_factory=set)
+    manifests: set[str] = msgspec.field(default_factory=set)
 
     def __bool__(self) -> bool:
         return bool(self.packs or self.frames or self.spots)

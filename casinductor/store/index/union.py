@@ -12,8 +12,9 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from casinductor.errors import CatalogDamaged
 from casinductor.store.format.names import CacheId
@@ -27,15 +28,14 @@ if TYPE_CHECKING:
 Judge = Callable[[dict[str, Any]], "str | None"]
 
 
-@dataclass
-class Union:
+class Union(msgspec.Struct):
     """The groups that live, by id, the refused versions by reason, and contents that were hidden
     from every worker.
     """
 
-    groups: dict[str, Version] = field(default_factory=dict)
-    refused: dict[str, list[Version]] = field(default_factory=dict)
-    hidden: set[bytes] = field(default_factory=set)
+    groups: dict[str, Version] = msgspec.field(default_factory=dict)
+    refused: dict[str, list[Version]] = msgspec.field(default_factory=dict)
+    hidden: set[bytes] = msgspec.field(default_factory=set)
 
 
 def versions(

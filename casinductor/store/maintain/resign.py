@@ -7,8 +7,10 @@ a trusted key stays as it is.
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
+
+from msgspec.structs import replace
 
 from casinductor.store.format.names import CacheId
 from casinductor.store.grace import Wait
