@@ -6,6 +6,8 @@ version of its group that lives; when time or the store runs out, nothing half d
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from casinductor.errors import Damaged
@@ -58,6 +60,7 @@ class Restoration:
         :class:`Damaged` where manifests are listed and none can be read.
         """
         job, store = self.job, self.store
+        note_use = store.marks.look_for_use(job.cache)
         listed = self._refresh()
         damage = self.refreshed.damage
         self.report.untrusted = self.refreshed.untrusted
@@ -72,7 +75,7 @@ class Restoration:
             self.report.notes.append(
                 f"devices were not compared: {device().doubt or 'no GPU is visible here'}"
             )
-        noted = start_background(self._note_use, store.backend.parallel)
+        noted = start_background(lambda: self._note_use(note_use), store.backend.parallel)
         local = LocalFiles(job.roots)
         if hidden:
             self._withdraw(local, hidden)
@@ -91,8 +94,8 @@ class Restoration:
             what = counted(taken, "file")
             self.report.notes.append(f"{what} taken away, as they are hidden from every worker")
 
-    def _note_use(self) -> None:
-        if not self.store.marks.note_use(self.job.cache):
+    def _note_use(self, note: Callable[[], bool]) -> None:
+        if not note():
             self.report.notes.append(
                 "this worker may not write below uses/, so gc --keep-within does not know that it "
                 "uses the cache (docs/cli.md, gc)"

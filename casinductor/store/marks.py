@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from casinductor.errors import CasinductorError, NameTaken, StoreUnavailable
 from casinductor.store.backend import Backend, Listed
@@ -16,7 +16,7 @@ from casinductor.store.format import names
 from casinductor.store.format.names import CacheId, Mark
 from casinductor.store.format.ulid import is_ulid
 from casinductor.store.index.places import Losses, Unusable
-from casinductor.store.parallel import map_parallel
+from casinductor.store.parallel import begin, map_parallel
 
 #: Restores and syncs within so many seconds leave one mark together.
 SLOT_SECONDS = 10
@@ -96,12 +96,21 @@ class Marks:
 
         Whether it is there now: a worker that may not write leaves none.
         """
+        return self.look_for_use(cache)()
+
+    def look_for_use(self, cache: CacheId) -> Callable[[], bool]:
+        """Look for that mark, beside the caller where the store answers many at once: that also
+        opens a connection that is wanted later. What leaves it where it was missing, and says
+        whether it is there now.
+        """
         now = int(time.time())
         name = cache.use(slot_of(now - now % SLOT_SECONDS))
+        found = begin(lambda: self._is_there(name), self._backend.parallel)
+        return lambda: found() or self._note(name)
+
+    def _is_there(self, name: str) -> bool:
         try:
             self._backend.size(name)
-        except StoreUnavailable:
-            return self._note(name)
         except CasinductorError:
             return False
         return True
@@ -111,7 +120,7 @@ class Marks:
             self._backend.put(name, [b""], durable=False)
         except NameTaken:
             return True
-        except StoreUnavailable:
+        except CasinductorError:
             return False
         return True
 

@@ -30,6 +30,11 @@ def main() -> None:
     parser.add_argument(
         "--python", action="append", default=[], help="whole starts under this one; again for more"
     )
+    parser.add_argument("--model", action="append", default=[], choices=ready.ALL_MODELS)
+    parser.add_argument("--way", action="append", default=[], choices=list(ready.WAYS))
+    parser.add_argument(
+        "--beside", action="append", default=[], help="what whole starts import beside torch"
+    )
     parser.add_argument("--distance", action="store_true", help="latency alone")
     parser.add_argument("--signatures", action="store_true", help="what verifying costs alone")
     parser.add_argument("--fleet", action="store_true", help="a thousand workers alone")
@@ -93,10 +98,11 @@ def whole_starts(folder: Path, options: argparse.Namespace) -> None:
         version = subprocess.run(
             [python, "-c", asked], capture_output=True, text=True, check=True
         ).stdout.strip()
-        for name in ready.MODELS:
-            model = ready.Model(name, folder / f"{number}-{name}", python)
-            model.folder.mkdir()
-            rows = ready.rows(model, options.runs)
+        for name in options.model or ready.MODELS:
+            folder_of = folder / f"{number}-{name}"
+            folder_of.mkdir()
+            model = ready.Model(name, folder_of, python, tuple(options.beside))
+            rows = ready.rows(model, options.runs, options.way)
             table(f"torch {version}, {name}, {options.runs} rounds", ready.COLUMNS, rows)
 
 

@@ -1,5 +1,8 @@
 """Whole starts of a worker, in turns: what it waits for until its first answer.
 
+On the CPU by default; the models ``unet`` and ``unet-dynamic`` need a GPU, or a driver that stands
+in for one, and the package diffusers.
+
 Invariant: every start is a fresh process with a fresh local directory; nothing is deleted before
 the last one, as ext4 creates files fifteen times slower for a minute after a deletion.
 """
@@ -13,22 +16,23 @@ import shutil
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-#: The ways to start, with the variables that make them; the first one finds everything in place.
-WAYS: dict[str, tuple[str, dict[str, str]]] = {
-    "directory full": ("none", {}),
-    "`needed`": ("casinductor", {}),
-    "`needed`, not listening": ("casinductor", {"CASINDUCTOR_TRACE": "0"}),
-    "`all`": ("casinductor", {"CASINDUCTOR_RESTORE": "all"}),
-    "`all`, not listening": (
-        "casinductor",
-        {"CASINDUCTOR_RESTORE": "all", "CASINDUCTOR_TRACE": "0"},
-    ),
-    "fal's zip": ("zip", {}),
+_ALL, _DEAF = {"CASINDUCTOR_RESTORE": "all"}, {"CASINDUCTOR_TRACE": "0"}
+#: The ways to start: what tables call them, who loads, and the variables that make them; the first
+#: one finds everything in place.
+WAYS: dict[str, tuple[str, str, dict[str, str]]] = {
+    "floor": ("directory full", "none", {}),
+    "needed": ("`needed`", "casinductor", {}),
+    "needed-deaf": ("`needed`, not listening", "casinductor", _DEAF),
+    "all": ("`all`", "casinductor", _ALL),
+    "all-deaf": ("`all`, not listening", "casinductor", {**_ALL, **_DEAF}),
+    "zip": ("fal's zip", "zip", {}),
 }
 MODELS = ("graph", "blocks", "training", "convolutions")
+ALL_MODELS = (*MODELS, "unet", "unet-dynamic")
 COLUMNS = [
     "start",
     "load",
@@ -39,7 +43,7 @@ COLUMNS = [
     "second call",
     "sync",
 ]
-_FLOOR = "directory full"
+_FLOOR = "floor"
 _WAITED = ("load", "first call")
 
 
@@ -61,11 +65,15 @@ class Start:
 
 @dataclass
 class Model:
-    """The starts of one model below ``folder``, by an interpreter that has torch and us."""
+    """The starts of one model below ``folder``, by an interpreter that has torch and us.
+
+    ``beside``: modules that it imports beside torch.
+    """
 
     name: str
     folder: Path
     python: str = sys.executable
+    beside: tuple[str, ...] = ()
     _number: itertools.count[int] = field(default_factory=itertools.count)
 
     def prepare(self) -> Start:
@@ -92,12 +100,13 @@ class Model:
             "CASINDUCTOR_FAMILIES": "inductor",
             "CASINDUCTOR_LOG": "quiet",
             "TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS": "0",
-            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "PYTHONPATH": f"{Path(__file__).parents[2]}:{os.environ.get('PYTHONPATH', '')}",
             **more,
         }
         # An installed package has its bytecode; a checkout has it from the second start on.
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         command = [self.python, "-m", "tools.bench.ready_worker", way, self.name, str(self.folder)]
+        command += self.beside
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         for line in done.stdout.splitlines():
             if line.startswith("READY "):
@@ -106,23 +115,27 @@ class Model:
         raise RuntimeError(f"{way} {self.name}: {done.stderr[-2000:]}")
 
 
-def rows(model: Model, rounds: int) -> list[list[str]]:
-    """One row for each way, of ``rounds`` starts in turns; ratios are medians of pairs."""
+def rows(model: Model, rounds: int, chosen: Sequence[str] = ()) -> list[list[str]]:
+    """One row for each way, or for the floor and those ``chosen``, of ``rounds`` starts in turns.
+
+    Ratios are medians of pairs.
+    """
     cold = model.prepare()
-    starts: dict[str, list[Start]] = {way: [] for way in WAYS}
+    ways = {way: known for way, known in WAYS.items() if way in (_FLOOR, *(chosen or WAYS))}
+    starts: dict[str, list[Start]] = {way: [] for way in ways}
     for _ in range(rounds):
-        for label, (way, more) in WAYS.items():
-            local = model.folder / "floor" if label == _FLOOR else model.fresh()
-            starts[label].append(model.start(way, more, local))
+        for name, (_, way, more) in ways.items():
+            local = model.folder / "floor" if name == _FLOOR else model.fresh()
+            starts[name].append(model.start(way, more, local))
     found = [["cold", "", *_seconds([cold.wall["first call"]]), "", "", "", "", ""][:8]]
-    for label, those in starts.items():
+    for name, those in starts.items():
         ratio = statistics.median(
             start.waited / floor.waited for start, floor in zip(those, starts[_FLOOR], strict=True)
         )
         found.append(
             [
-                label,
-                *_seconds([start.wall["load"] for start in those]),
+                WAYS[name][0],
+                *_seconds([start.wall["load"] for start in those], 3),
                 *_seconds([start.wall["first call"] for start in those]),
                 _spread([start.waited for start in those]),
                 *_seconds([start.worked for start in those]),
@@ -134,8 +147,8 @@ def rows(model: Model, rounds: int) -> list[list[str]]:
     return found
 
 
-def _seconds(values: list[float]) -> list[str]:
-    return [f"{statistics.median(values):.2f} s"]
+def _seconds(values: list[float], digits: int = 2) -> list[str]:
+    return [f"{statistics.median(values):.{digits}f} s"]
 
 
 def _spread(values: list[float]) -> str:

@@ -2,7 +2,8 @@
 
 Invariant: everything is on the clock, from the process's first line on, and told in one JSON line:
 wall and processor seconds of importing torch, loading the cache, the first call, the second, and
-the sync. Arguments: way (``none``, ``casinductor``, ``zip``), model, folder of the store.
+the sync. Arguments: way (``none``, ``casinductor``, ``zip``), model, folder of the store, and a
+module to import once torch is there, if any: what a driver that stands in for CUDA needs.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +22,13 @@ START = time.perf_counter()
 
 
 def main() -> None:
-    way, name, store = sys.argv[1:4]
+    way, name, store, *beside = sys.argv[1:]
     clock = Clock()
     import torch
     import torch._inductor.compile_fx
 
+    for module in beside:
+        import_module(module)
     clock.note("import")
     load, sync = ways(way, Path(store))
     state = load()
@@ -73,7 +78,14 @@ Call = Callable[[], object]
 
 
 def models() -> dict[str, Callable[[Any], Call]]:
-    return {"graph": graph, "blocks": blocks, "training": training, "convolutions": convolutions}
+    return {
+        "graph": graph,
+        "blocks": blocks,
+        "training": training,
+        "convolutions": convolutions,
+        "unet": unet,
+        "unet-dynamic": partial(unet, dynamic=True),
+    }
 
 
 def graph(torch: Any) -> Call:
@@ -108,6 +120,35 @@ def convolutions(torch: Any) -> Call:
 
     model = nn.Sequential(*[Block() for _ in range(12)]).eval()
     return in_inference(torch, torch.compile(model), torch.ones(1, 16, 32, 32))
+
+
+def unet(torch: Any, *, dynamic: bool = False) -> Call:
+    """SD-Turbo's UNet (its config.json on the hub) in half precision on a GPU, with weights at
+    random: one picture of 512 times 512 pixels, or with ``dynamic`` shapes one of 768 beside it.
+    """
+    from diffusers import UNet2DConditionModel
+
+    model = UNet2DConditionModel(
+        sample_size=64,
+        block_out_channels=(320, 640, 1280, 1280),
+        cross_attention_dim=1024,
+        attention_head_dim=[5, 10, 20, 20],
+        use_linear_projection=True,
+    )
+    model = model.to("cuda", torch.float16).eval().requires_grad_(False)
+    compiled = torch.compile(model, dynamic=True if dynamic else None)
+    step = torch.zeros((), device="cuda", dtype=torch.long)
+    text = torch.randn(1, 77, 1024, device="cuda", dtype=torch.float16)
+    widths = (64, 96) if dynamic else (64,)
+    noises = [torch.randn(1, 4, 64, w, device="cuda", dtype=torch.float16) for w in widths]
+
+    def call() -> None:
+        with torch.no_grad():
+            for noise in noises:
+                compiled(noise, step, text, return_dict=False)
+        torch.cuda.synchronize()
+
+    return call
 
 
 def transformer(torch: Any, layers: int) -> Any:
