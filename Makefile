@@ -68,6 +68,7 @@ bench: $(STAMP) $(SERVERS)  ## side by side with fal.toolkit; see docs/benchmark
 	$(BIN)/python -m tools.bench
 
 soak: $(STAMP) $(SYSTEM) $(SERVERS)  ## the long runs that the suite leaves out
+	$(BIN)/pip install --quiet $(CONSTRAINTS) --editable '.[dev,soak]'
 	$(BIN)/python -m pytest -m soak $(if $(K),-k "$(K)") $(T)
 
 servers: $(SERVERS)

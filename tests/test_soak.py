@@ -91,7 +91,7 @@ def interpreters() -> list[str]:
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("python", interpreters())
 def test_every_operator_and_module_of_torch(tmp_path: Path, python: str) -> None:
-    figures = databases.run(tmp_path, python)
+    figures = databases.Runs(tmp_path, python).all()
     print({name: start["counters"] for name, start in figures.items()})
     assert not databases.problems(figures)
     assert len(figures["cold"]["outputs"]) > 600, figures["cold"]["failed"]

@@ -1,6 +1,6 @@
 """Every operator and module of torch's own test databases: cold, warm, and restored from a store.
 
-python -m tools.soak.databases --dir DIR [--python PYTHON] [--limit N]
+python -m tools.soak.databases --dir DIR [--python PYTHON] [--limit N] [--device cuda]
 
 Invariant: a worker that restored gets exactly the hits of one whose directory was full all along,
 and equal outputs; no file is of a kind that casinductor does not know. Else ends with status 1.
@@ -14,6 +14,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,78 +29,94 @@ def main() -> None:
     parser.add_argument("--dir", type=Path, required=True)
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--limit", type=int, help="of operators and of modules")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--beside", action="append", default=[], help="import it beside torch")
+    parser.add_argument(
+        "--blind", action="store_true", help="compare no outputs: a driver that computes nothing"
+    )
     options = parser.parse_args()
-    figures = run(options.dir, options.python, options.limit)
+    runs = Runs(options.dir, options.python, options.limit, options.device, options.beside)
+    figures = runs.all()
+    found = problems(figures, blind=options.blind)
     print(json.dumps(figures, indent=1))
-    sys.exit(bool(problems(figures)))
+    print(*found, sep="\n", file=sys.stderr)
+    sys.exit(bool(found))
 
 
-def run(folder: Path, python: str = sys.executable, limit: int | None = None) -> dict[str, Any]:
-    """Compile everything three times in fresh processes; figures of each start."""
-    local = folder / "local"
-    cold = _start(folder, python, "cold", limit)
-    full = _start(folder, python, "full", limit)
-    local.rename(folder / "aside")  # deleting would slow what creates files next
-    restored = _start(folder, python, "restored", limit)
-    return {"cold": cold, "full": full, "restored": restored}
-
-
-def problems(figures: dict[str, Any]) -> list[str]:
-    """What does not hold, in sentences."""
+def problems(figures: dict[str, Any], *, blind: bool = False) -> list[str]:
+    """What does not hold, in sentences; ``blind``: outputs mean nothing."""
     cold, full, restored = figures["cold"], figures["full"], figures["restored"]
     found = [f"{name} is of no known kind" for name in cold["unknown"] + restored["unknown"]]
     if restored["counters"] != full["counters"]:
         found.append(f"counters differ: {full['counters']} full, {restored['counters']} restored")
     for name, digest in full["outputs"].items():
-        if restored["outputs"].get(name) != digest:
+        if name not in restored["outputs"] or (restored["outputs"][name] != digest and not blind):
             found.append(f"{name} computes something else once restored")
     return found
 
 
-def _start(folder: Path, python: str, name: str, limit: int | None) -> dict[str, Any]:
-    """One start: a process for each chunk of the databases."""
-    total: dict[str, Any] = {"outputs": {}, "failed": {}, "counters": {}, "unknown": []}
-    for database in ("operators", "modules"):
-        first, count = 0, 1
-        while first < min(count, limit or count):
-            last = min(first + _CHUNK, limit or first + _CHUNK)
-            said = _work(folder, python, name, database, first, last)
-            count = said.get("count", first + _CHUNK + 1)
-            for key in ("outputs", "failed"):
-                total[key].update(said.get(key, {}))
-            for key, value in said.get("counters", {}).items():
-                total["counters"][key] = total["counters"].get(key, 0) + value
-            total["unknown"] = said.get("unknown", total["unknown"])
-            first = last
-    return total
+@dataclass
+class Runs:
+    """Everything compiled three times below ``folder``, in fresh processes of ``python``: at most
+    ``limit`` of each database, on a ``device``, with modules imported ``beside`` torch.
+    """
 
+    folder: Path
+    python: str = sys.executable
+    limit: int | None = None
+    device: str = "cpu"
+    beside: Sequence[str] = ()
 
-def _work(
-    folder: Path, python: str, name: str, database: str, first: int, last: int
-) -> dict[str, Any]:
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "PYTHONHASHSEED": "0",
-        "CASINDUCTOR_STORE": str(folder / "store"),
-        "CASINDUCTOR_LOCAL_DIR": str(folder / "local"),
-        "CASINDUCTOR_STATE_DIR": str(folder / f"state-{name}"),
-    }
-    command = [python, "-m", "tools.soak.databases_worker", database, str(first), str(last)]
-    done = subprocess.run(
-        command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    for line in reversed(done.stdout.splitlines()):
-        if line.startswith("{"):
-            said: dict[str, Any] = json.loads(line)
-            return said
-    if last - first == 1:
-        return {"failed": {f"{database} {first}": done.stderr[-300:]}}
-    middle = (first + last) // 2  # what killed the process costs itself alone
-    halves = [
-        _work(folder, python, name, database, *part) for part in ((first, middle), (middle, last))
-    ]
-    return _joined(halves)
+    def all(self) -> dict[str, Any]:
+        """The figures of each start."""
+        local = self.folder / "local"
+        cold = self._start("cold")
+        full = self._start("full")
+        local.rename(self.folder / "aside")  # deleting would slow what creates files next
+        restored = self._start("restored")
+        return {"cold": cold, "full": full, "restored": restored}
+
+    def _start(self, name: str) -> dict[str, Any]:
+        """One start: a process for each chunk of the databases."""
+        total: dict[str, Any] = {"outputs": {}, "failed": {}, "counters": {}, "unknown": []}
+        limit = self.limit
+        for database in ("operators", "modules"):
+            first, count = 0, 1
+            while first < min(count, limit or count):
+                last = min(first + _CHUNK, limit or first + _CHUNK)
+                said = self._work(name, database, first, last)
+                count = said.get("count", first + _CHUNK + 1)
+                for key in ("outputs", "failed"):
+                    total[key].update(said.get(key, {}))
+                for key, value in said.get("counters", {}).items():
+                    total["counters"][key] = total["counters"].get(key, 0) + value
+                total["unknown"] = said.get("unknown", total["unknown"])
+                first = last
+        return total
+
+    def _work(self, name: str, database: str, first: int, last: int) -> dict[str, Any]:
+        environment = {
+            **os.environ,
+            "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}",
+            "PYTHONHASHSEED": "0",
+            "CASINDUCTOR_STORE": str(self.folder / "store"),
+            "CASINDUCTOR_LOCAL_DIR": str(self.folder / "local"),
+            "CASINDUCTOR_STATE_DIR": str(self.folder / f"state-{name}"),
+        }
+        command = [self.python, "-m", "tools.soak.databases_worker", database]
+        command += [str(first), str(last), self.device, *self.beside]
+        done = subprocess.run(
+            command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        for line in reversed(done.stdout.splitlines()):
+            if line.startswith("{"):
+                said: dict[str, Any] = json.loads(line)
+                return said
+        if last - first == 1:
+            return {"failed": {f"{database} {first}": done.stderr[-300:]}}
+        middle = (first + last) // 2  # what killed the process costs itself alone
+        halves = ((first, middle), (middle, last))
+        return _joined([self._work(name, database, *half) for half in halves])
 
 
 def _joined(parts: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""Compiles a part of one of torch's databases: DATABASE FIRST LAST; prints one line of JSON."""
+"""Compiles a part of one of torch's databases: DATABASE FIRST LAST DEVICE [MODULE...]; prints one
+line of JSON. The modules are imported beside torch.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,12 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 
 def main() -> None:
-    database, first, last = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    database, first, last, device, *beside = sys.argv[1:]
     warnings.simplefilter("ignore")
     from casinductor import Cache
     from casinductor.inductor.directory import walk
@@ -24,10 +27,13 @@ def main() -> None:
     import torch
     from torch._dynamo.utils import counters
 
+    for module in beside:
+        import_module(module)
     torch.manual_seed(0)
-    cases = list(operators(torch) if database == "operators" else modules(torch))
+    listed = operators if database == "operators" else modules
+    cases = list(listed(torch, device))
     said: dict[str, Any] = {"count": len(cases), "outputs": {}, "failed": {}}
-    for name, work in cases[first:last]:
+    for name, work in cases[int(first) : int(last)]:
         torch._dynamo.reset()
         torch.manual_seed(0)
         try:
@@ -45,19 +51,19 @@ def main() -> None:
     print(json.dumps(said))
 
 
-def operators(torch: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
+def operators(torch: Any, device: str) -> Iterator[tuple[str, Callable[[], Any]]]:
     """One sample of each operator that takes floats."""
     from torch.testing._internal.common_methods_invocations import op_db
 
     for number, op in enumerate(op_db):
         name = f"{number} {op.name} {op.variant_test_name}".strip()
-        yield name, partial(_operator, torch, op)
+        yield name, partial(_operator, torch, op, device)
 
 
-def _operator(torch: Any, op: Any) -> Any:
-    if not op.supports_dtype(torch.float32, "cpu"):
-        raise NotImplementedError("no float32 on the CPU")
-    sample = next(iter(op.sample_inputs("cpu", torch.float32, requires_grad=False)))
+def _operator(torch: Any, op: Any, device: str) -> Any:
+    if not op.supports_dtype(torch.float32, device):
+        raise NotImplementedError(f"no float32 on {device}")
+    sample = next(iter(op.sample_inputs(device, torch.float32, requires_grad=False)))
 
     def call(value: Any, *args: Any, **kwargs: Any) -> Any:
         return op.op(value, *args, **kwargs)
@@ -65,22 +71,22 @@ def _operator(torch: Any, op: Any) -> Any:
     return torch.compile(call)(sample.input, *sample.args, **sample.kwargs)
 
 
-def modules(torch: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
+def modules(torch: Any, device: str) -> Iterator[tuple[str, Callable[[], Any]]]:
     """One sample of each module, with its backward."""
     from torch.testing._internal.common_modules import module_db
 
     for number, info in enumerate(module_db):
-        yield f"{number} {info.name}", partial(_module, torch, info)
+        yield f"{number} {info.name}", partial(_module, torch, info, device)
 
 
-def _module(torch: Any, info: Any) -> Any:
+def _module(torch: Any, info: Any, device: str) -> Any:
     samples = info.module_inputs_func(
-        info, device="cpu", dtype=torch.float32, requires_grad=True, training=True
+        info, device=device, dtype=torch.float32, requires_grad=True, training=True
     )
     sample = next(iter(samples))
     build, forward = sample.constructor_input, sample.forward_input
     torch.manual_seed(0)
-    module = info.module_cls(*build.args, **build.kwargs)
+    module = info.module_cls(*build.args, **build.kwargs).to(device)
     output = torch.compile(module)(*forward.args, **forward.kwargs)
     results = [value for value in flat(output) if isinstance(value, torch.Tensor)]
     for value in results:
