@@ -35,7 +35,8 @@ def test_a_first_sync_and_a_cold_restore(seaweed: Server, tmp_path: Path) -> Non
         assert len(traffic.waiting) <= 11, traffic.waiting
         assert traffic.total == 16
         cache(proxy, tmp_path, "v").restore("all")
-        # The listing, the manifest, the pack; the mark of use beside it, of one or two requests.
+        # The listing, beside which the mark of use is looked for; the manifest; the pack, beside
+        # which that mark is left where it was missing: 3, or 4 where that waits for a connection.
         traffic = proxy.reset()
-        assert len(traffic.waiting) <= 5, traffic.waiting
+        assert len(traffic.waiting) <= 4, traffic.waiting
     assert content(tmp_path / "v").keys() == content(tmp_path / "w").keys()
