@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -111,12 +111,12 @@ class Settings(msgspec.Struct, frozen=True):
     revoked_keys: str | None = None
     """Keys that are no longer trusted: a file or directory of them, or their ids."""
 
-    def __rich_repr__(self) -> Iterator[tuple[str, object]]:
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
         """Without the key to sign with, as what is printed ends in logs; the name is Rich's, whose
         tracebacks show what variables hold.
         """
-        for name, value in asdict(self).items():
-            yield name, "hidden" if name == "signing_key" and value else value
+        told = {**asdict(self), "signing_key": "hidden" if self.signing_key else None}
+        return list(told.items())
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
