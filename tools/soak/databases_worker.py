@@ -37,7 +37,7 @@ def main() -> None:
         torch._dynamo.reset()
         torch.manual_seed(0)
         try:
-            said["outputs"][name] = digest(torch, work())
+            said["outputs"][name] = digest(torch, work(), blank="empty" in name)
         except Exception as error:  # not every operator compiles
             said["failed"][name] = f"{type(error).__name__}: {str(error)[:120]}"
     said["counters"] = {
@@ -103,15 +103,18 @@ def flat(value: Any) -> Iterator[Any]:
         yield value
 
 
-def digest(torch: Any, value: Any) -> str:
-    """A hash of all tensors of an output; ones that nothing determines count by their shape."""
+def digest(torch: Any, value: Any, *, blank: bool) -> str:
+    """A hash of all tensors of an output; ``blank`` ones hold whatever lay in memory, so they count
+    by their shape.
+    """
     found = hashlib.sha256()
     for item in flat(value):
         if isinstance(item, torch.Tensor):
             array = item.detach()
             array = array.to_dense() if array.layout is not torch.strided else array
             found.update(str((tuple(array.shape), array.dtype)).encode())
-            found.update(array.resolve_conj().resolve_neg().cpu().numpy().tobytes())
+            if not blank:
+                found.update(array.resolve_conj().resolve_neg().cpu().numpy().tobytes())
         else:
             found.update(repr(item).encode())
     return found.hexdigest()[:16]
