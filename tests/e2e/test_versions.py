@@ -118,7 +118,8 @@ def test_fresh_workers_hit_on_a_gpu(tmp_path: Path) -> None:
         assert "0 kernels built" in text
     assert "nothing new to publish" in said[2]
     command = [sys.executable, "-m", "casinductor", "--json", "explain", "m/v1"]
-    told = subprocess.run(command, env=site.environment(), capture_output=True, check=True)
+    environment = {**site.environment(), **gpu_environment()}
+    told = subprocess.run(command, env=environment, capture_output=True, check=True)
     (graph,) = (e for e in json.loads(told.stdout)["run"]["happened"] if e["cache"] == "fxgraph")
     assert (graph["status"], graph["key"][:1]) == ("hit", "f"), "the trace names what hit"
 
