@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
 import hashlib
 import os
@@ -28,10 +29,11 @@ from tests import needs, servers
 from tests.servers import Server
 
 needs.name_a_torch()
-#: The developer's own caches are none of the tests' business.
-HOME = Path(tempfile.gettempdir()) / f"casinductor-tests-{os.getuid()}"
-HOME.mkdir(exist_ok=True)
-os.environ["HOME"] = str(HOME)
+#: The developer's own caches are none of the tests' business, nor what an earlier run left behind.
+HOME = tempfile.mkdtemp(prefix="casinductor-tests-")
+os.chmod(HOME, 0o755)
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
+os.environ["HOME"] = HOME
 for _name in [n for n in os.environ if n.endswith(("_CACHE_DIR", "_CACHE_ROOT", "_CACHE_HOME"))]:
     del os.environ[_name]
 
