@@ -11,7 +11,6 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 import click
-from msgspec.structs import replace
 
 from casinductor.cli.command import Command, command_options
 from casinductor.cli.options import Options
@@ -60,6 +59,8 @@ def command(
       casinductor copy /data/inductor-caches oci://registry.example/ml/bert:v1 H100/bert/v1
       casinductor copy /data/inductor-caches oci://registry.example/ml/llama:v1 vllm/llama --image
     """
+    from msgspec.structs import replace
+
     from casinductor.errors import Damaged
     from casinductor.settings import default_state_dir
     from casinductor.store.backends.address import is_bundle

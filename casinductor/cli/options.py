@@ -12,13 +12,13 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from dataclasses import replace as with_options
 from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
-import msgspec
-from msgspec.structs import replace
 
 from casinductor.util.human import strip_control, wrapped
 from casinductor.util.watching import Watch, nobody
@@ -36,7 +36,8 @@ Function = Callable[..., Any]
 T = TypeVar("T")
 
 
-class Options(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class Options:
     """The shared options as given; None and False mean not given."""
 
     store: str | None = None
@@ -63,6 +64,8 @@ class Options(msgspec.Struct, frozen=True):
         A directory that is named is the one family's that is named, else that of the family whose
         root it looks like, else torch's; then no other is meant.
         """
+        from msgspec.structs import replace
+
         from casinductor.families.table import INDUCTOR
         from casinductor.settings import Settings
 
@@ -105,6 +108,8 @@ class Options(msgspec.Struct, frozen=True):
         workers that run ``python``, by default this interpreter. ``key`` may begin with that type,
         as listings have it.
         """
+        from msgspec.structs import replace
+
         from casinductor.cache import Cache
         from casinductor.inductor.gpu import get_gpu_type
         from casinductor.inductor.interpreter import fingerprint_of
@@ -145,7 +150,7 @@ class Options(msgspec.Struct, frozen=True):
             cache = None
         if cache is None:
             return self.cache(name, local_dir, **more)
-        return replace(self, gpu=cache.gpu).cache(cache.key, local_dir, **more)
+        return with_options(self, gpu=cache.gpu).cache(cache.key, local_dir, **more)
 
     def emit(self, document: Any, lines: Iterable[str]) -> None:
         """Print JSON with ``--json``, nothing with ``--quiet``, else the lines."""

@@ -6,7 +6,6 @@ Invariant: says what a worker with these keys would see; changes nothing.
 from __future__ import annotations
 
 import click
-from msgspec.structs import replace
 
 from casinductor.cli.command import Command, command_options
 from casinductor.cli.options import Options
@@ -32,6 +31,8 @@ def command(options: Options, cache: str | None, revoked: str | None) -> None:
       casinductor trust
       casinductor trust H100/bert/v1 --revoked old.pub
     """
+    from msgspec.structs import replace
+
     from casinductor.store.signers import signer_lines
 
     settings = options.settings()

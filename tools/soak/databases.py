@@ -78,7 +78,7 @@ class Runs:
 
     def _start(self, name: str) -> dict[str, Any]:
         """One start: a process for each chunk of the databases."""
-        total: dict[str, Any] = {"outputs": {}, "failed": {}, "counters": {}, "unknown": []}
+        parts: list[dict[str, Any]] = []
         limit = self.limit
         for database in ("operators", "modules"):
             first, count = 0, 1
@@ -86,13 +86,9 @@ class Runs:
                 last = min(first + _CHUNK, limit or first + _CHUNK)
                 said = self._work(name, database, first, last)
                 count = said.get("count", first + _CHUNK + 1)
-                for key in ("outputs", "failed"):
-                    total[key].update(said.get(key, {}))
-                for key, value in said.get("counters", {}).items():
-                    total["counters"][key] = total["counters"].get(key, 0) + value
-                total["unknown"] = said.get("unknown", total["unknown"])
+                parts.append(said)
                 first = last
-        return total
+        return _joined(parts)
 
     def _work(self, name: str, database: str, first: int, last: int) -> dict[str, Any]:
         environment = {
@@ -115,14 +111,14 @@ class Runs:
         if last - first == 1:
             return {"failed": {f"{database} {first}": done.stderr[-300:]}}
         middle = (first + last) // 2  # what killed the process costs itself alone
-        halves = ((first, middle), (middle, last))
-        return _joined([self._work(name, database, *half) for half in halves])
+        halves = [self._work(name, database, *half) for half in ((first, middle), (middle, last))]
+        count = max(half.get("count", 0) for half in halves)
+        return {**_joined(halves), "count": count}
 
 
 def _joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
     joined: dict[str, Any] = {"outputs": {}, "failed": {}, "counters": {}, "unknown": []}
     for part in parts:
-        joined["count"] = part.get("count", joined.get("count", 0))
         joined["outputs"].update(part.get("outputs", {}))
         joined["failed"].update(part.get("failed", {}))
         joined["unknown"] = part.get("unknown", joined["unknown"])
